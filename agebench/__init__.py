@@ -1,11 +1,11 @@
-"""How good a facial age estimator really is, and how fast.
+"""Measures the accuracy and speed of facial age estimators.
 
-The documented use::
+Typical use::
 
     from agebench import Estimator, compare, load_detector, load_estimator
 
-Importing this package loads neither OpenCV nor torch: its names, which the stub file beside this
-one lists, come on first use.
+Importing this package loads neither OpenCV nor torch: its names, listed in the stub file next to
+this one, are loaded on first use.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ import lazy_loader
 
 __version__ = "0.1.0"
 
-# ONNX Runtime from 1.31 sends what it is used for (the model's file name, the interpreter's path,
-# texts of errors) and keeps files in the home and temporary folders; it looks here when it is
-# imported, and what it offers to call later comes too late.  Anyone who has set it has decided.
+# ONNX Runtime 1.31 and later sends telemetry (the model's file name, the interpreter's path, error
+# texts) and stores files in the home and temporary folders.  It reads this variable when it is
+# imported; its functions to disable telemetry take effect too late.  A user's own value is kept.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,17 +1,17 @@
-"""`python -m agebench`, which is also what `torchrun -m agebench` starts."""
+"""`python -m agebench`; `torchrun -m agebench` starts it too."""
 
 import os
 import sys
 
 
 def leave_current_folder(package: str) -> None:
-    """Take the current folder off the path where `python -m` put it.
+    """Remove the current folder from `sys.path` if `python -m` added it.
 
-    Before anything else is imported: it may hold a file that is called as a library is.
+    This must run before all other imports: the folder may contain a file named like a library.
 
     Args:
-        package: the folder of the package that runs; where it was found in the current folder
-            itself, as in a checkout, that stays.
+        package: folder of the running package.  If it is in the current folder, as in a checkout,
+            that folder stays on the path.
     """
     if sys.flags.safe_path or not sys.path:
         return

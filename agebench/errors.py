@@ -1,7 +1,7 @@
 """Every error that agebench raises on purpose.
 
-One root class, so that a caller can catch them all and the command line can turn them into one
-sentence.  A message says what was expected, what was got, where, and what to do about it.
+They have one root class, so that callers can catch them all and the command line can print them as
+one sentence.  A message says what was expected, what was found, where, and what to do about it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class UsageError(AgebenchError):
 
 
 class MissingDependencyError(AgebenchError):
-    """A library that this step needs can't be imported; the message says what to install."""
+    """A library that this step needs can't be imported; the message says how to install it."""
 
 
 class ImageError(AgebenchError):
@@ -36,46 +36,46 @@ class DatasetError(AgebenchError):
 
 
 class WeightsError(AgebenchError):
-    """A model file is wrong: other size or hash than the manifest says, or no model at all."""
+    """A model file has a different size or hash than in the manifest, or is not a model."""
 
 
 class WeightsUnavailableError(WeightsError):
-    """A model file is nowhere to be had; the message lists where it was looked for."""
+    """A model file is not available; the message lists the places that were searched."""
 
 
 class ModelError(AgebenchError):
-    """A model file can't be loaded, or answers with something other than its spec says."""
+    """A model file can't be loaded, or its output does not match its spec."""
 
 
 class DeviceError(AgebenchError):
-    """The runtime or device that was asked for is not what would run."""
+    """The requested runtime or device can't be used."""
 
 
 class ContractError(AgebenchError):
-    """An estimator or detector breaks a promise of its protocol."""
+    """An estimator or detector violates its protocol."""
 
 
 class RunEndsError(AgebenchError):
-    """A run over many pictures can't go on, though it was met at one: none is to blame."""
+    """A run over many pictures can't continue, for a reason that is not in the current picture."""
 
 
 def error_text(error: BaseException) -> str:
-    """Return what an error says; of one that agebench did not raise on purpose also its kind.
+    """Return an error's message, preceded by its type unless it is an `AgebenchError`.
 
     >>> error_text(UsageError("no name")), error_text(KeyError("name"))
     ('no name', "KeyError: 'name'")
     """
     try:
         message = str(error)
-    except Exception:  # a stranger's exception may fail at that too
-        message = "(its message can't be made)"
+    except Exception:  # `__str__` of a third-party exception may fail
+        message = "(its message is not available)"
     return message if isinstance(error, AgebenchError) else f"{type(error).__name__}: {message}"
 
 
 def interruption(error: BaseException) -> KeyboardInterrupt | None:
-    """Return the Ctrl-C (or other signal) that an error came from, if any.
+    """Return the Ctrl-C (or other signal) that caused an error, if any.
 
-    Compiled code turns it into an error of its own: a module that is loaded just then fails with
+    Compiled code may turn it into a different error: a module that is being loaded fails with
     ``ImportError: initialization failed``.
 
     >>> error = ImportError("initialization failed")
@@ -94,7 +94,7 @@ def interruption(error: BaseException) -> KeyboardInterrupt | None:
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """Return `` did you mean X?`` for near matches of `name`, or the list of what is known.
+    """Return "did you mean X?" if there are near matches of `name`, otherwise the known names.
 
     >>> suggestion("yolov8-fase", ["yolov8-face", "haar"])
     "did you mean 'yolov8-face'?"
@@ -112,15 +112,15 @@ _ACTIVE = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 
 def inert(text: str, *, lines: bool = False) -> str:
-    r"""Return `text` with what a terminal would act on written as escapes.
+    r"""Return `text` with characters that control a terminal replaced by escapes.
 
-    File names may hold line ends, colour codes or what sets a window's title.  Control and format
-    characters (those that turn the direction of text among them) are replaced, line separators
-    too; all else is left, spaces of any width included.
+    File names may contain line breaks, colour codes or codes that set a window's title.  Control
+    characters, format characters (including those that change the direction of text) and line
+    separators are replaced; everything else is unchanged, including spaces of any width.
 
     Args:
-        text: what is to be shown.
-        lines: keep line feeds, in a message of several lines.
+        text: to be shown.
+        lines: keep line feeds, for a message of several lines.
 
     >>> inert("a\x1b[31m\n\u202eb é")
     'a\\x1b[31m\\n\\u202eb é'

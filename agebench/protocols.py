@@ -1,7 +1,7 @@
-"""The two interfaces that everything hangs on, and the specs that describe their makers.
+"""The interfaces of estimators, detectors and data sets, and the specs that describe them.
 
-A third party implements `Estimator` or `FaceDetector`, registers a factory under the entry-point
-group ``agebench.estimators`` or ``agebench.detectors``, and runs `agebench.testing` on it.
+Third parties implement `Estimator` or `FaceDetector`, register a factory under the entry-point
+group ``agebench.estimators`` or ``agebench.detectors``, and test it with `agebench.testing`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from agebench.types import (
 RuntimeName: TypeAlias = Literal["cv2dnn", "onnxruntime", "torch", "python"]
 
 ProgressStep: TypeAlias = Callable[[str, int, int], None]
-"""Progress of long work: called with the stage's name, the steps done and the total of steps."""
+"""Reports progress: called with the stage's name, the steps done and the total number of steps."""
 
 
 def no_progress(_stage: str, _done: int, _total: int) -> None:
@@ -37,12 +37,12 @@ def no_progress(_stage: str, _done: int, _total: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class RuntimeInfo:
-    """What really runs a model, as read back from it after loading.
+    """What actually runs a model, read back from it after loading.
 
     Attributes:
         runtime: "cv2dnn", "onnxruntime", "torch", or "python" for code without a network.
         device: "cpu", "cuda", "tensorrt" or "opencl".
-        detail: the execution provider or target in the runtime's own words.
+        detail: the execution provider or target, as the runtime calls it.
         version: of the runtime library.
     """
 
@@ -54,30 +54,30 @@ class RuntimeInfo:
 
 @dataclass(frozen=True, slots=True)
 class EstimatorSpec:
-    """Everything that decides an estimator's numbers and usually gets lost.
+    """Everything that affects an estimator's ages, much of which is often not reported.
 
     Attributes:
         name: registry name.
-        crop: the views it asks for.
-        decode: how years come from the network's output, such as "expectation".
-        channel_order: order in which the network takes the channels.
+        crop: its views.
+        decode: how years are computed from the network's output, such as "expectation".
+        channel_order: order of the channels in the network's input.
         mean: subtracted per channel, in `channel_order`, on the 0..255 scale.
         scale: factor applied after the mean.
-        bins: what `AgePrediction.probabilities` is over; None without a distribution.
-        classes: age classes for which exact and one-off accuracy are reported; None without.
+        bins: the bins of `AgePrediction.probabilities`; None without a distribution.
+        classes: age classes for which exact and one-off accuracy are reported; None without
+            classes.
         weights: the model files in use.
-        trained_on: data that the weights have seen, in words; "" if unknown.
-        trained_sets: the data sets among it by name, for programs: where agebench reads the set
-            itself its name there ("utkface", "fgnet"), otherwise the usual one in lower case
+        trained_on: description of the training data; "" if unknown.
+        trained_sets: names of the data sets in it, for programs: agebench's own name for the set
+            if it has one ("utkface", "fgnet"), otherwise the usual name in lower case
             ("imdb-wiki", "morph2"); () if unknown.
-        label_kind: the kind of age that it was trained to give.
+        label_kind: the kind of age that it was trained to predict.
         runtime: what runs it, read back after loading.
-        settings: further options that change the result.
+        settings: further options that affect the result.
         licence, source, citation: of the method.
         notes: what a reader of its figures must know.
-        detector: reference of the detector that it is defined with, such as
-            "opencv-ssd pad=0"; with another it would be another method, and is refused.  "" for
-            one that takes faces from any.
+        detector: reference of the detector that is part of the method, such as
+            "opencv-ssd pad=0"; other detectors are refused.  "" if any detector may be used.
     """
 
     name: str
@@ -106,19 +106,19 @@ class EstimatorSpec:
 
 @runtime_checkable
 class Estimator(Protocol):
-    """From the crops of n faces to n ages."""
+    """Predicts n ages from the crops of n faces."""
 
     @property
     def spec(self) -> EstimatorSpec:
-        """What it is and how its numbers come about; constant after loading."""
+        """What it is and how its ages are computed; constant after loading."""
         ...
 
     def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
         """Return one prediction per face, in order.
 
-        Zero faces give an empty answer, and a batch gives what its members give one by one.
-        `crops` was cut as `spec.crop` asks and must not be changed.  Must be safe to call from
-        several threads.
+        For zero faces the result is empty, and a batch gives the same ages as its faces one by
+        one.  `crops` was cut according to `spec.crop` and must not be changed.  Must be safe to
+        call from several threads.
         """
         ...
 
@@ -138,13 +138,13 @@ class BoxToFrame:
 
 @dataclass(frozen=True, slots=True)
 class DetectorSpec:
-    """What a detector is and how it was set.
+    """What a detector is, and its settings.
 
     Attributes:
         name: registry name.
-        landmark_scheme: scheme of the landmarks that its faces carry, or "" for none.
-        box_to_frame: from its boxes to the canonical frame, used where there are no landmarks.
-        layout: its answer is a fixed place in an aligned picture, not a detection.
+        landmark_scheme: scheme of its faces' landmarks, or "" without landmarks.
+        box_to_frame: from its boxes to the canonical frame, for faces without landmarks.
+        layout: whether its faces are at a fixed position in aligned pictures, not detected.
         weights, runtime, licence, source, citation, notes: as in `EstimatorSpec`.
         settings: confidence, NMS threshold, input size, which faces are kept.
     """
@@ -167,15 +167,15 @@ class DetectorSpec:
 
 @runtime_checkable
 class FaceDetector(Protocol):
-    """From a picture to the faces in it."""
+    """Finds the faces in a picture."""
 
     @property
     def spec(self) -> DetectorSpec:
-        """What it is and how it was set; constant after loading."""
+        """What it is, and its settings; constant after loading."""
         ...
 
     def detect(self, image_bgr: Image, /) -> Sequence[Face]:
-        """Return the faces, best score first; an empty answer if there is none.
+        """Return the faces, best score first; an empty sequence if there is none.
 
         `image_bgr` is uint8 (height, width, 3) of any size from 1x1 and must not be changed.
         Must be safe to call from several threads.
@@ -189,13 +189,13 @@ class DatasetSpec:
 
     Attributes:
         name: registry name.
-        label_kind: how its ages came about.
-        aligned: its pictures are aligned chips, to be used with the detector `aligned`.
+        label_kind: how its ages were determined.
+        aligned: whether its pictures are aligned chips, to be used with the detector `aligned`.
         licence: its terms.
         source, citation: where it is from.
-        notes: what a reader of its figures must know, such as how its layout was told.
-        averages: its pictures are averages of several faces, which resemble many pictures and are
-            copies of none: near copies of training pictures are not looked for.
+        notes: what a reader of its figures must know, such as how its layout was recognised.
+        averages: whether its pictures are averages of several faces, which resemble many pictures
+            but are copies of none: near copies of training pictures are not searched for.
     """
 
     name: str
@@ -210,7 +210,7 @@ class DatasetSpec:
 
 @runtime_checkable
 class Dataset(Protocol):
-    """The labelled pictures under one root, and what was wrong with the rest."""
+    """The labelled pictures under one root, and the problems with the rest."""
 
     @property
     def spec(self) -> DatasetSpec:

@@ -18,19 +18,19 @@ RUNTIMES = ("cv2dnn", "onnxruntime", "torch")
 DEVICES = ("cpu", "cuda", "tensorrt", "opencl")
 
 _OPTION = re.compile(r"^([a-z][a-z0-9_]*)=(.*)$", re.DOTALL)
-# The last option of a reference: in quotes, where its value holds spaces, or without.
+# The last option of a reference: quoted if its value contains spaces, or unquoted.
 _LAST_OPTIONS = (
     re.compile(r"""^(.*?\S)\s+([a-z][a-z0-9_]*)=("[^"]*"|'[^']*')$""", re.DOTALL),
     re.compile(r"^(.*\S)\s+([a-z][a-z0-9_]*)=(\S*)$", re.DOTALL),
 )
 _NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")
-# What follows the last "@" is a runtime only if it looks like one; else it belongs to the path.
+# Text after the last "@" is a runtime only if it looks like one; otherwise it is part of the path.
 _RUNTIME = re.compile(r"^(?P<rest>.*)@(?P<runtime>[A-Za-z0-9]+)(?::(?P<device>[A-Za-z0-9]+))?$")
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A parsed name; `text` is what the user wrote."""
+    """A parsed reference; `text` is as the user wrote it."""
 
     text: str
     name: str
@@ -44,7 +44,7 @@ class Reference:
 
 
 def called(reference: str) -> str:
-    """Return what a reference is called in results: its words, with single spaces between them.
+    """Return the name of a reference in results: its text with single spaces.
 
     >>> called(" caffe-age-net   crops=10")
     'caffe-age-net crops=10'
@@ -78,8 +78,8 @@ def _one_of(kind: str, value: str | None, known: Iterable[str], text: str) -> No
 def parse_reference(text: str) -> Reference:
     """Parse one reference.
 
-    A Windows drive letter is part of the path: ``onnx:C:/nets/a.onnx@cv2dnn``.  Options stand at
-    the end, divided by white space; a path may hold spaces, and a value in quotes too:
+    A Windows drive letter is part of the path: ``onnx:C:/nets/a.onnx@cv2dnn``.  Options come
+    last, separated by white space; paths and quoted values may contain spaces:
     ``csv images="My pictures"``.
 
     Raises:
@@ -116,7 +116,7 @@ def parse_reference(text: str) -> Reference:
 
 
 def _quoted(option: re.Match[str]) -> str:
-    """Return ``key=value`` as a reference takes it: a value with spaces in quotes."""
+    """Return ``key=value`` in the syntax of a reference: a value with spaces is quoted."""
     value = option[2]
     if not re.search(r"\s", value):
         return option[0]
@@ -125,7 +125,7 @@ def _quoted(option: re.Match[str]) -> str:
 
 
 def join_options(arguments: Iterable[str]) -> list[str]:
-    """Attach ``key=value`` words to the name before them, as typed without quotes in a shell.
+    """Attach ``key=value`` arguments to the name before them, as typed unquoted in a shell.
 
     >>> join_options(["caffe-age-net", "crops=10", "constant"])
     ['caffe-age-net crops=10', 'constant']
@@ -137,7 +137,7 @@ def join_options(arguments: Iterable[str]) -> list[str]:
         if match := _OPTION.match(argument):
             if not joined:
                 raise UsageError(
-                    f"option {argument!r} comes before any name that it could belong to"
+                    f"option {argument!r} comes before any name: write it after a name"
                 )
             joined[-1] = f"{joined[-1]} {_quoted(match)}"
         else:

@@ -1,14 +1,14 @@
-"""The promises of `Estimator` and `FaceDetector`, as checks that anybody can run on an own class.
+"""Checks that a class fulfils the protocol `Estimator` or `FaceDetector`.
 
-In a third party's tests::
+In the tests of a plug-in::
 
     from agebench.testing import check_estimator
 
     def test_contract():
         check_estimator(MyEstimator())
 
-Each check raises `ContractError` with a sentence that says what was promised and what was got.
-The checks use generated pictures only; they say nothing about how good the ages are.
+Each check raises `ContractError` with a sentence that says what was expected and what was got.
+The checks use generated pictures only; they do not measure accuracy.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from agebench.types import AgePrediction, Crops, CropSpec, Face, Image
 from agebench.util.foreign_code import foreign_code
 
 BATCH_TOLERANCE_YEARS = 0.01
-"""A batch may differ from its members by this much: libraries sum in another order."""
+"""A batch may differ from its faces one by one by this much: the order of sums differs."""
 
 PROBABILITY_TOLERANCE = 1e-3
-"""Probabilities of a batch and of its members may differ by this much."""
+"""The same for probabilities."""
 
 BOX_TOLERANCE_PX = 1e-3
 
 LARGE_BATCH = 33
-"""Faces of the largest batch that is asked for: more than the harness's own batches have."""
+"""Number of faces in the largest batch: more than in the harness's batches."""
 
 _Item = TypeVar("_Item")
 _Answer: TypeAlias = list[tuple[float, tuple[float, ...]]]
@@ -46,7 +46,7 @@ def _require(condition: bool, message: str) -> None:
 
 
 def _call(what: str, function: Callable[[], Sequence[_Item]]) -> Sequence[_Item]:
-    """Call a stranger's method; whatever it raises is a broken promise."""
+    """Call a method of a plug-in; any exception violates the protocol."""
     try:
         with foreign_code():
             answer = function()
@@ -59,7 +59,7 @@ def _call(what: str, function: Callable[[], Sequence[_Item]]) -> Sequence[_Item]
 
 
 def generated_crops(spec: CropSpec, n: int, seed: int = 0) -> Crops:
-    """Return crops of n made-up faces: smooth blobs of colour, every one different."""
+    """Return crops of n generated faces: smooth blobs of colour, all different."""
     random = np.random.default_rng(seed)
     views = {}
     for name, view in spec.views.items():
@@ -95,7 +95,7 @@ def _check_estimator_spec(estimator: Estimator) -> EstimatorSpec:
 
 
 def _ask(estimator: Estimator, crops: Crops, spec: EstimatorSpec) -> _Answer:
-    """Return years and probabilities per face, each checked by itself."""
+    """Return checked years and probabilities per face."""
     n = len(crops)
     predictions = _call(f"predict of {n} faces", lambda: estimator.predict(crops))
     _require(len(predictions) == n, f"{n} faces must give {n} predictions, got {len(predictions)}")
@@ -141,12 +141,12 @@ def _compare(name: str, got: _Answer, expected: _Answer) -> None:
 
 
 def check_estimator(estimator: Estimator, *, seed: int = 0, large_batch: int = LARGE_BATCH) -> None:
-    """Check everything that the `Estimator` protocol promises.
+    """Check everything that the `Estimator` protocol requires.
 
-    The spec is complete and constant; zero faces give an empty answer; n faces give n finite
-    ages with distributions that fit the spec; the answer is the same again; order is kept; a
-    batch, small or large, gives what its members give one by one; of several views each may be
-    missing; the crops are left as they were; several threads get what one gets.
+    The spec is complete and constant; zero faces give an empty result; n faces give n finite
+    ages with distributions that fit the spec; a second call gives the same result; the order is
+    kept; a batch, small or large, gives the same as its faces one by one; any one of several
+    views may be missing; the crops are not changed; several threads get the same results as one.
 
     Args:
         estimator: what to check.
@@ -154,7 +154,7 @@ def check_estimator(estimator: Estimator, *, seed: int = 0, large_batch: int = L
         large_batch: faces of the large batch: more than the estimator computes at once.
 
     Raises:
-        ContractError: the first promise that is broken.
+        ContractError: for the first requirement that is not met.
     """
     spec = _check_estimator_spec(estimator)
     _ask(estimator, generated_crops(spec.crop, 0), spec)
@@ -172,7 +172,7 @@ def check_estimator(estimator: Estimator, *, seed: int = 0, large_batch: int = L
     if len(spec.crop.views) > 1:
         for view in spec.crop.views:
             _ask(estimator, crops.without(view), spec)
-    # Each thread asks for other faces: the same ones would hide state that threads share.
+    # Each thread passes different faces: the same ones would hide state that threads share.
     turns = [np.roll(np.arange(5), shift)[:2] for shift in range(8)]
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda turn: _ask(estimator, crops.take(turn), spec), turns))
@@ -229,11 +229,11 @@ def _require_same(name: str, got: Sequence[Face], expected: Sequence[Face]) -> N
 
 
 def check_detector(detector: FaceDetector, picture_bgr: Image | None = None) -> None:
-    """Check everything that the `FaceDetector` protocol promises.
+    """Check everything that the `FaceDetector` protocol requires.
 
     The spec is complete and constant; pictures of any size from 1x1 and of any memory layout are
-    taken; the picture is left as it was; faces come best first with landmarks as the spec says;
-    the answer is the same again and from several threads.
+    accepted; the picture is not changed; faces come best first, with landmarks as in the spec;
+    a second call and calls from several threads give the same result.
 
     Args:
         detector: what to check.
@@ -241,7 +241,7 @@ def check_detector(detector: FaceDetector, picture_bgr: Image | None = None) -> 
             faces if not given.
 
     Raises:
-        ContractError: the first promise that is broken.
+        ContractError: for the first requirement that is not met.
     """
     _require(isinstance(detector, FaceDetector), "a detector needs `spec` and `detect`")
     spec = detector.spec
@@ -260,7 +260,7 @@ def check_detector(detector: FaceDetector, picture_bgr: Image | None = None) -> 
     read_only = picture.copy()
     read_only.flags.writeable = False
     _require_same("a read-only picture", _detect(detector, read_only, spec), faces)
-    # Threads with other pictures: the same one would hide state that threads share.
+    # Threads with different pictures: the same one would hide state that threads share.
     other = generated_picture(picture.shape[0], picture.shape[1], seed=1)
     other[:, : picture.shape[1] // 2] = picture[:, : picture.shape[1] // 2]
     expected = (faces, _detect(detector, other, spec))

@@ -1,4 +1,4 @@
-"""Frozen values that travel between the rooms: faces, frames, crops, ages, samples.
+"""Frozen values that the subpackages exchange: faces, frames, crops, ages, samples.
 
 All coordinates are in pixels of the upright picture, x to the right and y down, with the centre
 of the top-left pixel at (0, 0).  All pictures are uint8 arrays of shape (height, width, 3) in
@@ -27,16 +27,16 @@ _Value = TypeVar("_Value")
 _Array = TypeVar("_Array", bound=npt.NDArray[Any])
 
 MAX_AGE_YEARS = 120.0
-"""No prediction and no label lies above this; the oldest person on record reached 122."""
+"""Upper limit of predictions and labels; the oldest person on record reached 122."""
 
 FIVE_POINTS = "5-point"
-"""Landmark scheme: eyes, nose tip, mouth corners; of a pair the image-left one comes first."""
+"""Landmark scheme: eyes, nose tip, mouth corners; of a pair, the left one in the image first."""
 
 FGNET_68_POINTS = "fgnet-68"
 """Landmark scheme of FG-NET's own .pts files; not the order of iBUG's 68 points."""
 
 IBUG_68_POINTS = "ibug-68"
-"""Landmark scheme of iBUG 300-W (Sagonas et al. 2013), as dlib and many others give it."""
+"""Landmark scheme of iBUG 300-W (Sagonas et al. 2013), used by dlib and many others."""
 
 IBUG_49_POINTS = "ibug-49"
 """`IBUG_68_POINTS` without the 17 points of the jaw and the two inner mouth corners."""
@@ -46,7 +46,7 @@ LANDMARK_COUNTS: Mapping[str, int] = MappingProxyType(
 )
 
 LabelKind: TypeAlias = Literal["birth-age", "apparent", "dex-estimated", "unknown"]
-"""How a true age came about: from a date of birth, from what people guessed, by the DEX network."""
+"""How a true age was determined: from a date of birth, by people's guesses, by the DEX network."""
 
 LABEL_KINDS: tuple[LabelKind, ...] = ("birth-age", "apparent", "dex-estimated", "unknown")
 
@@ -64,16 +64,16 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 
 
 def frozen_mapping(values: Mapping[str, _Value]) -> Mapping[str, _Value]:
-    """Return a read-only copy of `values`; the empty ones are one, as most samples have them."""
+    """Return a read-only copy of `values`; empty ones, as of most samples, share one object."""
     return MappingProxyType(dict(values)) if values else _EMPTY
 
 
 @dataclass(frozen=True, slots=True)
 class Face:
-    """A face as a detector found it.
+    """A face found by a detector.
 
     Attributes:
-        box_xyxy: left, top, right, bottom in pixels; may reach over the picture's border.
+        box_xyxy: left, top, right, bottom in pixels; may extend beyond the picture.
         score: the detector's own confidence, 0 to 1.
         landmarks_xy: points in the order of `landmark_scheme`; empty if there are none.
         landmark_scheme: a key of `LANDMARK_COUNTS`, or "" without landmarks.
@@ -111,20 +111,19 @@ class Face:
 
 @dataclass(frozen=True, slots=True)
 class FaceFrame:
-    """The canonical frame of a face: where it is, how large and how far it leans.
+    """The canonical frame of a face: its position, size and roll.
 
-    Every detector's answer is mapped to one such frame (`agebench.vision.frames`), and every crop
-    is cut from it, so that a crop does not depend on which detector found the face.
+    The output of every detector is mapped to this frame (`agebench.vision.frames`), and all crops
+    are cut from it, so that a crop does not depend on which detector found the face.
 
     Attributes:
         center_xy: centre of the frame, pixels.
         height: forehead to chin, pixels; the width is `vision.frames.FRAME_ASPECT` times this.
-        roll_rad: clockwise lean of the face in the picture, radians; 0 where it is not known.
+        roll_rad: clockwise rotation of the face in the picture, radians; 0 if unknown.
         found_by: what it was computed from: "landmarks", "box", or "layout" (aligned chips).
         points_xy: eyes, nose tip and mouth corners (scheme `FIVE_POINTS`) as they were found;
-            empty where the frame's own proportions have to stand for them.
-        box_xyxy: the box as the detector gave it, for the region "box" alone; None where no
-            detector was asked.
+            empty if they are taken from the frame's proportions.
+        box_xyxy: the detector's box, only for the region "box"; None if no detector was used.
     """
 
     center_xy: Point
@@ -143,19 +142,19 @@ class FaceFrame:
 
 @dataclass(frozen=True, slots=True)
 class ViewSpec:
-    """One rectangle that an estimator wants to see of each face.
+    """One rectangle that an estimator uses of each face.
 
     Attributes:
         region: which part: "face" is the canonical frame, "original" the whole picture
             (`agebench.vision.regions.REGIONS` lists them).
-        size_hw: height and width of the crop handed to the estimator, pixels.
-        margin: what is added on every side, as a fraction of the region's width and height.
-        margin_px: what is added on every side in picture pixels, after `margin`.
-        align: turn the crop upright by the frame's roll.
-        border: how pixels outside the picture are made: "replicate" the edge, "constant" black,
-            or "clip" the rectangle to the picture before it is resized; "slice", for the region
-            "box" alone, cuts and resizes as the tutorials of OpenCV do (`vision.crops`).
-        max_outside: the view is missing where a larger fraction of it (0 to 1) lies outside.
+        size_hw: height and width of the crop passed to the estimator, pixels.
+        margin: added on every side, as a fraction of the region's width and height.
+        margin_px: added on every side after `margin`, in pixels of the picture.
+        align: rotate the crop upright by the frame's roll.
+        border: how pixels outside the picture are filled: "replicate" the edge, "constant" black,
+            or "clip" the rectangle to the picture before it is resized; "slice", only for the
+            region "box", cuts and resizes as OpenCV's tutorials do (`vision.crops`).
+        max_outside: the view counts as missing if a larger fraction of it (0 to 1) lies outside.
     """
 
     region: str = "face"
@@ -168,20 +167,29 @@ class ViewSpec:
 
     def __post_init__(self) -> None:
         _require(min(self.size_hw) >= 1, f"size must be at least 1x1, got {self.size_hw}")
-        _require(-0.5 < self.margin <= 10, f"margin must be above -0.5 up to 10, got {self.margin}")
-        _require(abs(self.margin_px) <= 10_000, f"margin_px: up to 10,000, got {self.margin_px}")
-        _require(0.0 <= self.max_outside <= 1.0, f"max_outside: 0..1, got {self.max_outside}")
+        _require(
+            -0.5 < self.margin <= 10, f"margin must be above -0.5 and at most 10, got {self.margin}"
+        )
+        _require(
+            abs(self.margin_px) <= 10_000, f"margin_px is limited to 10,000, got {self.margin_px}"
+        )
+        _require(
+            0.0 <= self.max_outside <= 1.0, f"max_outside must be in 0..1, got {self.max_outside}"
+        )
         clipped = self.border in {"clip", "slice"}
-        _require(not (self.align and clipped), "a turned crop can't be clipped: use a pad")
+        _require(
+            not (self.align and clipped),
+            "an aligned crop can't be clipped: use the border 'replicate' or 'constant'",
+        )
         _require(
             self.border != "slice" or (self.region == "box" and self.margin == 0),
-            "border 'slice' is for the region 'box', with a margin in pixels",
+            "border 'slice' is only for the region 'box' with a margin in pixels",
         )
 
 
 @dataclass(frozen=True, slots=True)
 class CropSpec:
-    """The views that an estimator asks for, by name."""
+    """The views of an estimator, by name."""
 
     views: Mapping[str, ViewSpec] = field(default_factory=lambda: {"face": ViewSpec()})
 
@@ -191,7 +199,7 @@ class CropSpec:
 
 
 def read_only(array: _Array) -> _Array:
-    """Return the same numbers as an array that can't be written to; nothing is copied."""
+    """Return a read-only view of the array, without copying."""
     view: _Array = array.view()
     view.flags.writeable = False
     return view
@@ -199,12 +207,12 @@ def read_only(array: _Array) -> _Array:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Crops:
-    """The views of n faces, cut as one `CropSpec` asks.
+    """The views of n faces, cut according to one `CropSpec`.
 
     Attributes:
         views: per view name a uint8 array of shape (n, height, width, 3), B, G, R.
-        present: per view name a bool array of shape (n,); False where the region could not be
-            had.  The pixels of a missing view are zero and mean nothing.
+        present: per view name a bool array of shape (n,); False where the view is missing.  The
+            pixels of a missing view are zero and mean nothing.
         outside: per view name the fraction (0 to 1) of each crop that lies outside the picture.
 
     Raises:
@@ -226,7 +234,7 @@ class Crops:
             lengths |= {len(pixels), len(self.present[name]), len(self.outside[name])}
         _require(len(lengths) == 1, f"all views must hold the same number of faces, got {lengths}")
         for attribute in ("views", "present", "outside"):
-            # Estimators share them: one that writes into its input would change others' ages.
+            # Estimators share them: if one wrote into its input, the ages of others would change.
             arrays = {name: read_only(array) for name, array in getattr(self, attribute).items()}
             object.__setattr__(self, attribute, frozen_mapping(arrays))
 
@@ -242,7 +250,7 @@ class Crops:
         )
 
     def without(self, view: str) -> Crops:
-        """Return the same crops as if `view` could be had of no face: black and marked missing."""
+        """Return the same crops with `view` of all faces black and marked as missing."""
         views, present = dict(self.views), dict(self.present)
         views[view] = np.zeros_like(views[view])
         present[view] = np.zeros_like(present[view])
@@ -262,7 +270,7 @@ class Crops:
 
 @dataclass(frozen=True, slots=True)
 class AgeBins:
-    """Age classes as closed ranges of completed years: (25, 32) holds 25.0 up to below 33.
+    """Age classes as closed ranges of completed years: (25, 32) includes 25.0 up to below 33.
 
     >>> AgeBins((0, 4), (2, 6)).labels
     ('0-2', '4-6')
@@ -301,12 +309,12 @@ class AgeBins:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class AgePrediction:
-    """What an estimator says of one face.
+    """An estimator's prediction for one face.
 
     Attributes:
         years: age in years, finite, 0 to `MAX_AGE_YEARS`.
         probabilities: float64 of shape (bins,), non-negative, summing to 1, over the bins of the
-            estimator's spec; None where the model has no distribution.
+            estimator's spec; None if the model predicts no distribution.
 
     Raises:
         ValueError: a number is outside of the above.
@@ -335,13 +343,13 @@ class Sample:
     Attributes:
         path: the picture's file.
         name: its name within the data set: relative, with forward slashes; unique.
-        age_years: true age; None where only a range is known.
+        age_years: true age; None if only a range is known.
         age_range: first and last completed year that the label allows; None for a single age.
-        identity: who it is, where the set says so.
+        identity: the person, if the data set states it.
         attributes: further labels, such as {"gender": "female", "race": "Asian"}.
-        landmarks_path: file of this picture's landmarks, where the set has them.
-        box_xyxy: where the labelled face is, in pixels of the upright picture; None where the
-            label is of the picture, and so of its largest face.
+        landmarks_path: file with this picture's landmarks, if the data set has them.
+        box_xyxy: the labelled face, in pixels of the upright picture; None if the label is of
+            the whole picture, and so of its largest face.
     """
 
     path: Path
@@ -363,7 +371,10 @@ class Sample:
             _require(valid, f"age must be 0..{MAX_AGE_YEARS:g} years, got {self.age_years}")
         if self.age_range is not None:
             low, high = self.age_range
-            _require(0 <= low <= high <= MAX_AGE_YEARS, f"no age range: {self.age_range}")
+            _require(
+                0 <= low <= high <= MAX_AGE_YEARS,
+                f"age_range must ascend within 0..120, got {self.age_range}",
+            )
         object.__setattr__(self, "attributes", frozen_mapping(self.attributes))
 
 
@@ -377,14 +388,14 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class WeightsFile:
-    """A model file as it was used.
+    """A model file that was used.
 
     Attributes:
         file: its name, without folders.
         sha256: of the bytes that were loaded, 64 hex digits.
-        licence: the terms that its makers state; "" if unknown.
+        licence: the terms stated by its authors; "" if unknown.
         source: where it is from.
-        published: it has the hash of the file that the manifest names.
+        published: whether it has the hash of the file in the manifest.
     """
 
     file: str
@@ -395,9 +406,9 @@ class WeightsFile:
 
 
 def plain(value: Any) -> Any:
-    """Turn a value of this module (or a nest of them) into what JSON can hold.
+    """Convert a value of this module, or nested ones, to JSON-compatible values.
 
-    A dataclass is written as its fields, or as its method `to_plain` returns it.
+    A dataclass is converted by its method `to_plain` if it has one, otherwise field by field.
 
     >>> plain(AgeBins((0,), (2,)))
     {'lows': [0], 'highs': [2]}

@@ -1,1 +1,1 @@
-"""Files of Caffe, Darknet, Keras, MXNet and TensorFlow.js as ONNX."""
+"""Conversion of Caffe, Darknet, Keras, MXNet and TensorFlow.js files to ONNX."""

@@ -1,8 +1,8 @@
-"""Caffe files of the age_net layout as ONNX.
+"""Converts Caffe files of the age_net layout to ONNX.
 
-The operators are those that cv2.dnn 4.10 to 5.0 and onnxruntime compute as Caffe does: max-pooling
-with sizes rounded up, response normalisation over five channels.  PyTorch's own export of the
-latter holds an ``If`` that cv2.dnn refuses, one reason why the graph is written here.
+Only operators that cv2.dnn 4.10 to 5.0 and onnxruntime compute like Caffe are used: max pooling
+with sizes rounded up, response normalisation over five channels.  PyTorch exports the latter with
+an ``If`` that cv2.dnn can't read, which is one reason why the graph is written here.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def layout_of(net: CaffeNet) -> tuple[int, Widths]:
     """Return the number of classes and the widths of a net in the layout of age_net.
 
     Raises:
-        ModelError: a layer is missing or its blobs are of other shapes; names it.
+        ModelError: a layer is missing, or its blobs have other shapes; the message names it.
     """
     layers = {name: net.layer(name) for name in _WEIGHTED}
     for name, layer in layers.items():
         if not layer.blobs or not layer.blobs[0].ndim:
-            raise ModelError(f"the layer {name!r} of the Caffe model holds no weights")
+            raise ModelError(f"the layer {name!r} of the Caffe model has no weights")
     widths = {name: layer.blobs[0].shape[0] for name, layer in layers.items()}
     classes = widths.pop("fc8")
     found = classes, Widths(**widths)
@@ -43,7 +43,7 @@ def layout_of(net: CaffeNet) -> tuple[int, Widths]:
             if shapes != layout.blob_shapes:
                 raise ModelError(
                     f"the layer {layout.name!r} of the Caffe model has blobs of shape {shapes}, "
-                    f"that of age_net has {layout.blob_shapes}: it is another network"
+                    f"expected {layout.blob_shapes} for age_net: it is another network"
                 )
     return found
 
@@ -52,13 +52,13 @@ def add_age_net(graph: Graph, net: CaffeNet, value: str, output: str) -> None:
     """Add the whole network.
 
     Args:
-        graph: gets the nodes.
+        graph: the nodes are added to it.
         net: in the layout of age_net.
-        value: float32 (n, 3, 227, 227), B, G, R, less the mean.
+        value: float32 (n, 3, 227, 227), B, G, R, minus the mean.
         output: name of the probabilities, (n, classes).
 
     Raises:
-        ModelError: the net is of another layout.
+        ModelError: the net has another layout.
     """
     for layout in age_net_layers(*layout_of(net)):
         if layout.name == OUTPUT_NAME:
@@ -118,12 +118,12 @@ def _add_weighted(graph: Graph, layout: LayerLayout, layer: CaffeLayer, value: s
 
 
 def age_net_core(net: CaffeNet) -> onnx.ModelProto:
-    """Return the network alone, with the inputs and outputs of the Caffe one.
+    """Return the network without preprocessing and decoding, with Caffe's inputs and outputs.
 
-    Input "data": float32 (n, 3, 227, 227), B, G, R, less the mean.  Output "prob": (n, classes).
+    Input "data": float32 (n, 3, 227, 227), B, G, R, minus the mean.  Output "prob": (n, classes).
 
     Raises:
-        ModelError: the net is of another layout.
+        ModelError: the net has another layout.
     """
     graph = Graph()
     graph.reserve(INPUT_NAME, OUTPUT_NAME)

@@ -1,7 +1,7 @@
-"""Models of other libraries for runtimes that read ONNX only: converted once, kept in the cache.
+"""Models of other libraries for runtimes that only read ONNX: converted once, kept in the cache.
 
-Made by our own program from files that were checked before; what lies in the cache is read again
-with all checks, and made again where it is not what was put there.
+The source files were checked before.  A file in the cache is read with all checks, and replaced if
+it is not what was stored there.
 """
 
 from __future__ import annotations
@@ -28,25 +28,26 @@ from agebench.runtimes.onnx_reading import read_onnx
 from agebench.util.files import write_whole
 
 Converter: TypeAlias = Literal["keras", "ssr-net", "mxnet", "face-api"]
-"""Whose files are converted; `LAYOUT_FILES` says which of them have a file beside the weights."""
+"""Libraries or networks whose files are converted."""
 
 LAYOUT_FILES: frozenset[Converter] = frozenset({"mxnet", "face-api"})
+"""Converters that need a layout file in addition to the weights."""
 
 _KEY = "agebench.made_from"
 _FORM = 1
-"""Raised whenever a conversion writes other bytes than before."""
+"""Incremented whenever a conversion writes different bytes than before."""
 
 
 def converted_age_net(caffemodel: Path, sha256: str) -> Path:
-    """Return a caffemodel of the age_net layout as ONNX, inputs and outputs as Caffe has them.
+    """Return a caffemodel of the age_net layout as ONNX, with Caffe's inputs and outputs.
 
     Args:
         caffemodel: the file.
         sha256: of its bytes when they were checked.
 
     Raises:
-        WeightsError: they are others now; nothing is kept.
-        ModelError: it is of another layout.
+        WeightsError: the file has changed since; nothing is stored.
+        ModelError: it has another layout.
         AgebenchError: the cache can't be written to.
     """
     return _cached(
@@ -55,17 +56,17 @@ def converted_age_net(caffemodel: Path, sha256: str) -> Path:
 
 
 def converted_darknet(cfg: str, weights: Path, sha256: str, size_hw: tuple[int, int]) -> Path:
-    """Return a Darknet detector as ONNX, as `darknet_onnx.darknet_model` makes it.
+    """Return a Darknet detector as ONNX; see `darknet_onnx.darknet_model`.
 
     Args:
-        cfg: the layout's text.
-        weights: the file of its numbers.
-        sha256: of the latter's bytes when they were checked.
+        cfg: text of the layout.
+        weights: file with the weights.
+        sha256: of the weights file when it was checked.
         size_hw: height and width of the input.
 
     Raises:
-        WeightsError: they are others now; nothing is kept.
-        ModelError: a file is damaged or holds what can't be converted.
+        WeightsError: the file has changed since; nothing is stored.
+        ModelError: a file is damaged, or has parts that can't be converted.
         AgebenchError: the cache can't be written to.
     """
     parts = [hashlib.sha256(cfg.encode()).hexdigest(), sha256, f"{size_hw[0]}x{size_hw[1]}"]
@@ -78,15 +79,15 @@ def converted_foreign(
     """Return another library's model as ONNX.
 
     Args:
-        converter: which library's, or which network's.
-        path: the file of its weights, for errors.
-        content: that file's bytes.
-        config: the text of its layout, where that is a file of its own.
-        size_hw: height and width of the input, where no file states them.
-        output: name of the output that is wanted.
+        converter: of the library or network.
+        path: file with the weights, for errors.
+        content: bytes of that file.
+        config: text of the layout, if it is a separate file.
+        size_hw: height and width of the input, if no file states them.
+        output: name of the required output.
 
     Raises:
-        ModelError: a file is damaged or holds what can't be converted.
+        ModelError: a file is damaged, or has parts that can't be converted.
         MissingDependencyError: a library that reads it is not installed.
         AgebenchError: the cache can't be written to.
     """
@@ -106,7 +107,7 @@ def _cached(kind: str, sources: list[str], make: Callable[[], onnx.ModelProto]) 
     path = (
         cache_dir() / "converted" / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:32]}.onnx"
     )
-    if not _is_right(path, text):
+    if not _is_current(path, text):
         model = make()
         onnx.helper.set_model_props(model, {_KEY: text})
         _keep(path, model.SerializeToString(deterministic=True))
@@ -114,18 +115,20 @@ def _cached(kind: str, sources: list[str], make: Callable[[], onnx.ModelProto]) 
 
 
 def _keep(path: Path, content: bytes) -> None:
-    advice = "set AGEBENCH_CACHE to a folder where the converted model can be kept"
+    advice = "set AGEBENCH_CACHE to a folder in which the converted model can be stored"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content)
     except OSError as error:
-        raise AgebenchError(f"{path.parent} can't be made ({error.strerror}): {advice}") from error
+        raise AgebenchError(
+            f"{path.parent} can't be created ({error.strerror}): {advice}"
+        ) from error
     except AgebenchError as error:
         raise AgebenchError(f"{error}: {advice}") from error
 
 
-def _is_right(path: Path, text: str) -> bool:
-    """Say whether the file is a whole one, made from these very files by this version."""
+def _is_current(path: Path, text: str) -> bool:
+    """Return whether the file is complete, and was made from these files by this version."""
     try:
         model, _ = read_onnx(path)
     except AgebenchError:

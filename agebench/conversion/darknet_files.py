@@ -1,4 +1,4 @@
-"""Reading Darknet's files: a .cfg as sections, a .weights as the numbers of each convolution.
+"""Reads Darknet's files: a .cfg as sections, a .weights as the numbers of each convolution.
 
 Sources: darknet (Redmon; AlexeyAB), src/parser.c, for the order of the numbers.
 """
@@ -18,7 +18,7 @@ from agebench.util.regular_files import read_regular
 
 MAX_WEIGHTS_BYTES = 1 << 29
 BATCH_NORM_EPS = 1e-6
-"""What Darknet adds to a variance."""
+"""Added to variances by Darknet."""
 
 Floats32 = npt.NDArray[np.float32]
 
@@ -28,9 +28,9 @@ class DarknetSection:
     """One section of a .cfg.
 
     Attributes:
-        kind: the word in brackets.
-        line: where it begins, from 1.
-        values: its keys and values as they are written.
+        kind: the name in brackets.
+        line: number of its first line, from 1.
+        values: its keys and values as written.
     """
 
     kind: str
@@ -41,12 +41,12 @@ class DarknetSection:
         """Return a whole number.
 
         Raises:
-            ModelError: it is missing and there is no default, or it is none.
+            ModelError: it is not a whole number, or is missing and there is no default.
         """
         return self.numbers(key, None if default is None else (default,))[0]
 
     def numbers(self, key: str, default: Sequence[int] | None = None) -> tuple[int, ...]:
-        """Return whole numbers divided by commas, at least one; see `number`."""
+        """Return whole numbers separated by commas, at least one; see `number`."""
         text = self.values.get(key)
         if text is None and default is not None:
             return tuple(default)
@@ -62,7 +62,7 @@ def parse_cfg(text: str) -> list[DarknetSection]:
     """Return the sections of a .cfg, the first of which is [net].
 
     Raises:
-        ModelError: it is not such a file; names the line.
+        ModelError: it is not such a file; the message names the line.
     """
     sections: list[DarknetSection] = []
     values: dict[str, str] = {}
@@ -77,20 +77,20 @@ def parse_cfg(text: str) -> list[DarknetSection]:
                 raise ModelError(f"line {number} of the Darknet layout can't be read: {raw!r:.60}")
             values[key.strip()] = value.strip()
     if not sections or sections[0].kind not in ("net", "network"):
-        raise ModelError("a Darknet layout begins with [net], this one does not")
+        raise ModelError("a Darknet layout must begin with [net], this one does not")
     return sections
 
 
 class WeightReader:
-    """The numbers of a .weights file, taken in order.
+    """Reads the numbers of a .weights file in order.
 
     Args:
         path: the file.
-        sha256: what its bytes had when they were checked; "" where nobody did.
+        sha256: of its bytes when they were checked; "" if they were not.
 
     Raises:
         ModelError: it is too short or too large, or can't be read.
-        WeightsError: it is another one than when it was checked.
+        WeightsError: it has changed since it was checked.
     """
 
     def __init__(self, path: Path, sha256: str = "") -> None:
@@ -113,26 +113,28 @@ class WeightReader:
         """Return the next numbers in this shape.
 
         Raises:
-            ModelError: the file ends before, or one is not finite.
+            ModelError: the file ends too early, or a number is not finite.
         """
         count = int(np.prod(shape))
         values = self._values[self._place : self._place + count]
         if len(values) != count:
             raise ModelError(
-                f"{self._path} ends too early: its layout asks for {self._place + count:,} numbers "
-                f"or more, it has {len(self._values):,}: it is truncated or belongs to another "
+                f"{self._path} ends too early: its layout needs at least {self._place + count:,} "
+                f"numbers, it has {len(self._values):,}: it is truncated or belongs to another "
                 "layout"
             )
         if not np.isfinite(values).all():
-            raise ModelError(f"{self._path} is damaged: it contains something other than numbers")
+            raise ModelError(
+                f"{self._path} is damaged: it contains values that are not finite numbers"
+            )
         self._place += count
         return np.asarray(values.reshape(shape), np.float32)
 
     def finish(self) -> None:
-        """Check that nothing is left.
+        """Check that all numbers were read.
 
         Raises:
-            ModelError: something is.
+            ModelError: there are more.
         """
         left = len(self._values) - self._place
         if left:

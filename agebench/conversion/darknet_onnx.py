@@ -1,7 +1,7 @@
-"""Darknet's YOLO face detectors as ONNX, with boxes decoded inside the graph.
+"""Converts Darknet's YOLO face detectors to ONNX, with boxes decoded inside the graph.
 
-What is computed is what cv2.dnn's Darknet importer computes: rows of (cx, cy, w, h, objectness,
-class score), boxes as fractions of the input, scores of at most 0.2 set to zero.
+The output is the same as from cv2.dnn's Darknet importer: rows of (cx, cy, w, h, objectness, class
+score), boxes as fractions of the input, scores of at most 0.2 set to zero.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ SCORE_FLOOR = 0.2
 
 MAX_SIDE_PX = 8192
 MOST_ROWS = 1_000_000
-"""Of boxes of one scale; their corners are numbers in the file.  A picture of 1920x1080 that is
-looked at in steps of 8 pixels has 97,200."""
+"""Limit of the boxes of one scale, whose corners are stored in the file.  A picture of 1920x1080
+pixels with a stride of 8 has 97,200."""
 
 NetworkVersion: TypeAlias = Literal["v2", "v1", "own"]
 
@@ -54,13 +54,13 @@ class ExportedDetector:
 
     Attributes:
         name: of the detector.
-        version: which of its networks; "own" of one that is none of the published.
+        version: which of the published networks; "own" for any other.
         size_hw: of the input, pixels; the picture is stretched to it.
-        rows: number of boxes that it gives.
+        rows: number of boxes in the output.
         sources: the files that it was made from.
         licence: of the weights.
-        image: how the input `IMAGE` takes its pixels.
-        score_floor: scores up to this come out as zero.
+        image: format of the input `IMAGE`.
+        score_floor: scores up to this are set to zero.
     """
 
     name: Literal["yoloface-500k"]
@@ -103,7 +103,7 @@ class _Value:
         return self.channels, self.height, self.width
 
     def windows(self, side: int, stride: int, padding: int) -> tuple[int, int]:
-        """Return how many windows fit downwards and across, with so much padding in all."""
+        """Return the vertical and horizontal number of windows; `padding` is the total per axis."""
         down, across = (
             (length + padding - side) // stride + 1 for length in (self.height, self.width)
         )
@@ -112,7 +112,7 @@ class _Value:
 
 @dataclass(slots=True)
 class _Network:
-    """The graph so far."""
+    """The graph under construction."""
 
     graph: Graph
     weights: WeightReader
@@ -126,7 +126,7 @@ class _Network:
         return self.layers[-1] if self.layers else self.start
 
     def at(self, place: int, section: DarknetSection) -> _Value:
-        """Return the output of a layer, counted from the start or backwards from here."""
+        """Return the output of a layer, counted from the start or, if negative, from here."""
         index = place if place >= 0 else len(self.layers) + place
         if not 0 <= index < len(self.layers):
             raise ModelError(
@@ -138,21 +138,21 @@ class _Network:
 def darknet_model(
     cfg: str, weights: Path, size_hw: tuple[int, int], sha256: str = ""
 ) -> tuple[onnx.ModelProto, int]:
-    """Return the network as ONNX, and how many rows it gives.
+    """Return the network as ONNX, and its number of output rows.
 
     Args:
-        cfg: the layout's text.
-        weights: the file of its numbers.
-        size_hw: height and width of the input, which need not be the layout's own.
-        sha256: of the weights when they were checked; "" where nobody did.
+        cfg: text of the layout.
+        weights: file with the weights.
+        size_hw: height and width of the input, which may differ from the layout's.
+        sha256: of the weights when they were checked; "" if they were not.
 
     Raises:
-        ModelError: a file is damaged, does not fit the other, or holds a layer that is not known.
+        ModelError: a file is damaged or does not fit the other, or a layer is not supported.
     """
     sections = parse_cfg(cfg)
     graph = Graph()
     graph.reserve(IMAGE, ROWS)
-    # One convolution of side 1 turns B, G, R of 0..255 into R, G, B of 0..1.
+    # A 1x1 convolution converts B, G, R in 0..255 to R, G, B in 0..1.
     swap = graph.weight(np.eye(3)[::-1].reshape(3, 3, 1, 1) / 255.0, "swap")
     start = graph.node("Conv", [IMAGE, swap], "scaled", kernel_shape=[1, 1])
     network = _Network(graph, WeightReader(weights, sha256), size_hw, _Value(start, 3, *size_hw))
@@ -160,8 +160,7 @@ def darknet_model(
         if section.kind not in _LAYERS:
             raise ModelError(
                 f"line {section.line}: Darknet's [{section.kind}] can't be converted; supported "
-                "are "
-                f"{', '.join(sorted(_LAYERS))}"
+                f"are {', '.join(sorted(_LAYERS))}"
             )
         network.layers.append(_LAYERS[section.kind](network, section))
     network.weights.finish()
@@ -224,7 +223,7 @@ def _maxpool(network: _Network, section: DarknetSection) -> _Value:
     source = network.last
     side = section.number("size", section.number("stride", 1))
     stride = section.number("stride", 1)
-    # Darknet pads side - 1 in all, the smaller half before.
+    # Darknet pads side - 1 in total, the smaller half first.
     total = section.number("padding", side - 1)
     before, after = total // 2, total - total // 2
     name = network.graph.node(
@@ -246,7 +245,7 @@ def _avgpool(network: _Network, _section: DarknetSection) -> _Value:
 
 def _route(network: _Network, section: DarknetSection) -> _Value:
     if section.number("groups", 1) != 1:
-        raise ModelError(f"line {section.line}: a [route] of groups can't be converted")
+        raise ModelError(f"line {section.line}: a [route] with groups can't be converted")
     parts = [network.at(place, section) for place in section.numbers("layers")]
     if len({(part.height, part.width) for part in parts}) > 1:
         raise ModelError(f"line {section.line}: [route] concatenates layers of different sizes")
@@ -258,11 +257,7 @@ def _route(network: _Network, section: DarknetSection) -> _Value:
 
 def _shortcut(network: _Network, section: DarknetSection) -> _Value:
     source, other = network.last, network.at(section.number("from"), section)
-    if (source.channels, source.height, source.width) != (
-        other.channels,
-        other.height,
-        other.width,
-    ):
+    if source.shape != other.shape:
         raise ModelError(f"line {section.line}: [shortcut] adds layers of different shapes")
     name = network.graph.node("Add", [source.name, other.name], "shortcut")
     return _Value(_activated(network, section, name), *source.shape)
@@ -292,12 +287,13 @@ def _upsample(network: _Network, section: DarknetSection) -> _Value:
 
 
 def _anchors(section: DarknetSection) -> Floats:
-    """Return width and height of the anchors that this scale uses, (n, 2)."""
+    """Return width and height of the anchors of this scale, (n, 2)."""
     numbers, mask = section.numbers("anchors"), section.numbers("mask")
     if len(numbers) % 2 or not all(0 <= place < len(numbers) // 2 for place in mask):
         raise ModelError(
-            f"line {section.line}: [yolo] must have anchors of two numbers each, among which its "
-            f"mask chooses, got {len(numbers)} numbers and the mask {', '.join(map(str, mask))}"
+            f"line {section.line}: [yolo] must have anchors of two numbers each, and a mask "
+            f"of their indices, got {len(numbers)} numbers and the mask "
+            f"{', '.join(map(str, mask))}"
         )
     return np.array(numbers, np.float64).reshape(-1, 2)[list(mask)]
 
@@ -352,7 +348,7 @@ _LAYERS: Mapping[str, Callable[[_Network, DarknetSection], _Value]] = {
 
 
 def read_detector_file(path: Path) -> CheckedModel[ExportedDetector]:
-    """Read an exported detector; raises as `onnx_reading.read_age_file` does."""
+    """Read an exported detector; raises the same errors as `onnx_reading.read_age_file`."""
     model, data = read_onnx(path)
     spec = from_properties(properties_of(model), str(path), ExportedDetector, "face-detector")
     check_interface(model, spec.input_shapes, spec.output_shapes, path)

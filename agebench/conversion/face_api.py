@@ -1,7 +1,7 @@
-"""face-api.js's age and gender network as ONNX, out of its TensorFlow.js files.
+"""Converts face-api.js's age and gender network from TensorFlow.js to ONNX.
 
 The layout is its TinyXception (src/xception, src/ageGenderNet in vladmandic/face-api); the weights
-are ``age_gender_model.bin`` with their list, ``age_gender_model-weights_manifest.json``: 8-bit
+are in ``age_gender_model.bin`` and listed in ``age_gender_model-weights_manifest.json``: 8-bit
 numbers with a scale and a minimum, or float32.
 """
 
@@ -30,20 +30,19 @@ def read_tfjs(path: Path, content: bytes, listed: str) -> dict[str, Array]:
     Args:
         path: the file, for errors.
         content: its bytes.
-        listed: the text of its weights manifest.
+        listed: text of its weights manifest.
 
     Raises:
-        ModelError: the two don't fit.
+        ModelError: the two don't match.
     """
     weights: dict[str, Array] = {}
     place = 0
     try:
         for group in json.loads(listed):
             for entry in group["weights"]:
-                values = _values(entry, content, place)
-                weights[entry["name"]], place = values
+                weights[entry["name"]], place = _values(entry, content, place)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise ModelError(f"{path} and its list of weights don't fit: {error}") from error
+        raise ModelError(f"{path} and its list of weights don't match: {error}") from error
     if place != len(content):
         raise ModelError(f"{path} has {len(content):,} bytes, its list of weights {place:,}")
     return weights
@@ -99,7 +98,7 @@ class _Xception:
         return layers.model("face_api", {OUTPUT: age})
 
     def _conv(self, value: str, name: str, stride: int) -> str:
-        # TensorFlow keeps kernels as (height, width, in, out).
+        # TensorFlow stores kernels as (height, width, in, out).
         kernel = self._weights[f"{name}/filters"].transpose(3, 2, 0, 1)
         bias = self._weights[f"{name}/bias"]
         return self._layers.conv(value, kernel, bias, stride=(stride, stride), padding="same")

@@ -1,9 +1,9 @@
-"""Writing ONNX graphs node by node, out of operators that every runtime in use reads.
+"""Builds ONNX graphs node by node, with operators that onnxruntime and cv2.dnn 4.10 to 5.0 read.
 
-Those are onnxruntime and cv2.dnn 4.10 to 5.0.  What had to be found out:
+cv2.dnn 4.x has two limitations:
 
-- cv2.dnn 4.x reads a batch of unknown size only in inputs of four axes;
-- it multiplies a matrix by a constant one through Gemm, not always through MatMul.
+- it reads a batch of unknown size only in inputs with four axes;
+- it multiplies a matrix by a constant one with Gemm, but not always with MatMul.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from onnx import TensorProto, helper, numpy_helper
 from agebench import __version__
 
 OPSET = 13
-"""The newest set of operators that cv2.dnn 4.10 reads without remarks."""
+"""The newest operator set that cv2.dnn 4.10 reads without warnings."""
 
 IR_VERSION = 8
-"""Of the file format; onnxruntime from 1.10 and onnx from 1.11 read it."""
+"""Version of the file format; onnxruntime 1.10 and onnx 1.11 or later read it."""
 
 BATCH = "n"
-"""Name of the axis whose size is not fixed."""
+"""Name of the batch axis, whose size is not fixed."""
 
 
 class Graph:
     """The nodes and weights of a network under construction.
 
-    Values are known by their names; every method that adds something returns its name.
+    Values are identified by name; every method that adds one returns its name.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Graph:
         self._stored: dict[tuple[str, tuple[int, ...], bytes], str] = {}
 
     def reserve(self, *names: str) -> None:
-        """Keep names of inputs and outputs from being given to anything else."""
+        """Reserve the names of inputs and outputs."""
         self._used.update(names)
 
     def _fresh(self, hint: str) -> str:
@@ -55,7 +55,7 @@ class Graph:
         return name
 
     def weight(self, values: npt.ArrayLike, hint: str, *, whole: bool = False) -> str:
-        """Store float32 numbers, or int64 where `whole`; equal ones once."""
+        """Store float32 numbers, or int64 if `whole`; equal arrays are stored once."""
         array = np.ascontiguousarray(values, np.int64 if whole else np.float32)
         array = array.reshape(np.shape(values))
         key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
@@ -65,7 +65,7 @@ class Graph:
         return self._stored[key]
 
     def mirrored(self, value: str, width: int) -> str:
-        """Add pictures (n, c, h, width) turned left to right."""
+        """Add the mirror images of pictures (n, c, h, width)."""
         backwards = self.weight(np.arange(width)[::-1], f"back_from_{width}", whole=True)
         return self.node("Gather", [value, backwards], f"{value}_mirrored", axis=3)
 
@@ -79,7 +79,7 @@ class Graph:
         return output
 
     def slice(self, value: str, axis: int, start: int, stop: int, hint: str = "part") -> str:
-        """Add what takes the places from `start` to before `stop` along an axis."""
+        """Add a slice from `start` to before `stop` along an axis."""
         ends = [
             self.weight([number], f"{hint}_{what}", whole=True)
             for what, number in (("from", start), ("to", stop), ("axis", axis))
@@ -87,7 +87,7 @@ class Graph:
         return self.node("Slice", [value, *ends], hint)
 
     def reshape(self, value: str, shape: Sequence[int], hint: str = "reshaped") -> str:
-        """Add a change of shape; -1 stands for the batch."""
+        """Add a change of shape; -1 is the batch."""
         return self.node("Reshape", [value, self.weight(shape, f"{hint}_to", whole=True)], hint)
 
     def model(
@@ -96,11 +96,11 @@ class Graph:
         inputs: Mapping[str, Sequence[int]],
         outputs: Mapping[str, Sequence[int]],
     ) -> onnx.ModelProto:
-        """Return the model, checked; shapes are given without the batch, which stands first.
+        """Return the checked model; shapes are without the batch, which is the first axis.
 
         Raises:
-            onnx.checker.ValidationError, onnx.shape_inference.InferenceError: what was built is
-                no network; a mistake in the program.
+            onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the graph is not
+                valid, because of a bug in its construction.
         """
         graph = helper.make_graph(
             self._nodes, name, _values(inputs), _values(outputs), initializer=self._weights

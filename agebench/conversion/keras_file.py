@@ -1,7 +1,7 @@
-"""Weights and layouts out of Keras's HDF5 files, and functional models as ONNX.
+"""Reads weights and layouts of Keras's HDF5 files, and converts functional models to ONNX.
 
-Files of Keras 1 and 2 (``.h5``, ``.hdf5``), whole models or weights alone.  Nothing in them is
-executed: a layer that holds code (Lambda) is refused.
+Files of Keras 1 and 2 (``.h5``, ``.hdf5``), with a whole model or only weights.  Nothing in them is
+executed: layers with code (Lambda) are refused.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ class KerasLayer:
 
     Attributes:
         kind: its class, such as "Conv2D".
-        name: ties it to its weights.
-        inputs: names of the layers that it takes.
-        config: its settings, by Keras's names.
+        name: also identifies its weights.
+        inputs: names of its input layers.
+        config: its settings, with Keras's names.
     """
 
     kind: str
@@ -40,13 +40,13 @@ class KerasLayer:
 
 @dataclass(frozen=True, slots=True)
 class KerasFile:
-    """What an HDF5 file holds.
+    """Content of an HDF5 file.
 
     Attributes:
         where: the file, for errors.
         weights: arrays of each layer that has any, by their short names ("kernel", "bias", ...).
-        layers: the layout, in order; empty where the file holds weights alone.
-        outputs: names of the layers whose values are the model's.
+        layers: the layout, in order; empty if the file contains only weights.
+        outputs: names of the output layers.
     """
 
     where: str
@@ -66,7 +66,7 @@ def _import_h5py() -> Any:
 
 
 def read_keras(path: Path, content: bytes) -> KerasFile:
-    """Read a file's weights and, if it holds one, the model's layout.
+    """Read a file's weights and, if included, the model's layout.
 
     Args:
         path: the file, for errors.
@@ -83,12 +83,12 @@ def read_keras(path: Path, content: bytes) -> KerasFile:
             weights = {
                 name: _arrays(h5py, group[name])
                 for name in group
-                # Another kind of link may lead to a file elsewhere.
+                # Other kinds of links may lead to other files.
                 if isinstance(group.get(name, getlink=True), h5py.HardLink)
             }
             config = file.attrs.get("model_config")
     except Exception as error:  # h5py raises OSError, KeyError, RuntimeError, ValueError
-        raise ModelError(f"{path} is not a whole HDF5 file of Keras: {error}") from error
+        raise ModelError(f"{path} is not a complete HDF5 file of Keras: {error}") from error
     layers, outputs = ((), ()) if config is None else _layout(config, path)
     return KerasFile(str(path), MappingProxyType(weights), layers, outputs)
 
@@ -98,7 +98,7 @@ def _arrays(h5py: Any, group: Any) -> Mapping[str, Array]:
     found: dict[str, Array] = {}
 
     def take(name: str, item: Any) -> None:
-        # A link to another file or a data set that lies in one would open it.
+        # A link to another file, or a data set in one, would open that file.
         if isinstance(item, h5py.Dataset) and item.external is None:
             found[name.rpartition("/")[2].removesuffix(":0")] = np.asarray(item, np.float32)
 
@@ -127,13 +127,13 @@ def _layout(config: str | bytes, path: Path) -> tuple[tuple[KerasLayer, ...], tu
 
 
 def keras_model(file: KerasFile) -> onnx.ModelProto:
-    """Return a functional model as ONNX: NCHW in, its outputs under their layers' names.
+    """Return a functional model as ONNX: input in NCHW, outputs named like their layers.
 
     Raises:
-        ModelError: a layer is of a kind that is not converted, or weights don't fit.
+        ModelError: a layer is of an unsupported kind, or weights have other shapes.
     """
     if not file.layers:
-        raise ModelError(f"{file.where} holds weights but not the layout of the network")
+        raise ModelError(f"{file.where} has weights but no layout of the network")
     first = file.layers[0]
     shape: Any = first.config.get("batch_input_shape")
     fits = (
@@ -142,7 +142,7 @@ def keras_model(file: KerasFile) -> onnx.ModelProto:
         and all(isinstance(size, int) and 0 < size <= 4096 for size in shape[1:])
     )
     if first.kind != "InputLayer" or not fits:
-        raise ModelError(f"{file.where}: expected an input of pictures of one size, got {shape}")
+        raise ModelError(f"{file.where}: expected an input of one fixed picture size, got {shape}")
     layers = Layers(file.where, (shape[3], shape[1], shape[2]), file.outputs)
     values = {first.name: Layers.INPUT}
     for layer in file.layers[1:]:
@@ -154,7 +154,7 @@ def add_layer(layers: Layers, file: KerasFile, layer: KerasLayer, inputs: Sequen
     """Add a Keras layer to a graph and return its value.
 
     Raises:
-        ModelError: it is of a kind that is not converted, or its weights don't fit.
+        ModelError: it is of an unsupported kind, or its weights have other shapes.
     """
     weights = file.weights.get(layer.name, {})
     try:
@@ -162,8 +162,7 @@ def add_layer(layers: Layers, file: KerasFile, layer: KerasLayer, inputs: Sequen
     except (KeyError, IndexError, TypeError) as error:
         raise ModelError(
             f"{file.where}: the layer {layer.name!r:.60} ({layer.kind:.40}) lacks required "
-            "settings: "
-            f"{error}"
+            f"settings: {error}"
         ) from error
 
 
@@ -198,7 +197,7 @@ def _conv(layers: Layers, layer: KerasLayer, weights: Mapping[str, Array], value
         raise ModelError(f"the layer {layer.name!r:.60} is dilated, which can't be converted")
     return layers.conv(
         value,
-        weights["kernel"].transpose(3, 2, 0, 1),  # Keras keeps (height, width, in, out)
+        weights["kernel"].transpose(3, 2, 0, 1),  # Keras stores (height, width, in, out)
         weights.get("bias"),
         stride=_pair(layer.config.get("strides", (1, 1))),
         padding=layer.config.get("padding", "valid"),

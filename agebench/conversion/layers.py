@@ -1,6 +1,6 @@
-"""Layers of other libraries, written as ONNX nodes of which every shape is known.
+"""Layers of other libraries as ONNX nodes with known shapes.
 
-Padding "same" of TensorFlow depends on the input's size, so sizes are followed from layer to layer.
+TensorFlow's padding "same" depends on the input's size, so sizes are tracked from layer to layer.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Layers:
     Pictures are (channels, height, width); everything else is (numbers,).
 
     Args:
-        where: what is converted, for errors.
+        where: name of the source, for errors.
         input_shape: (channels, height, width).
-        reserved: names that outputs will bear.
+        reserved: names of the outputs.
     """
 
     INPUT = "image"
@@ -66,7 +66,7 @@ class Layers:
         """Add a convolution; `kernel` is (out, in / groups, height, width)."""
         weights = np.asarray(kernel, np.float32)
         channels, *size = self.shapes[value]
-        self._require(len(size) == 2, "a convolution of what is not a picture")
+        self._require(len(size) == 2, "a convolution of something other than a picture")
         self._require(
             weights.ndim == 4 and weights.shape[1] * groups == channels,
             f"a kernel of shape {weights.shape} on {channels} channels",
@@ -93,9 +93,9 @@ class Layers:
         for axis in range(2):
             if padding == "same":
                 length = math.ceil(size[axis] / stride[axis])
-                lacking = max((length - 1) * stride[axis] + window[axis] - size[axis], 0)
-                begins.append(lacking // 2)
-                ends.append(lacking - lacking // 2)
+                total = max((length - 1) * stride[axis] + window[axis] - size[axis], 0)
+                begins.append(total // 2)
+                ends.append(total - total // 2)
             else:
                 pad = 0 if padding == "valid" else padding[axis]
                 begins.append(pad)
@@ -113,7 +113,7 @@ class Layers:
         stride: Pair,
         padding: Padding = "valid",
     ) -> str:
-        """Add pooling; what is padded does not count."""
+        """Add pooling; padding is not included in averages."""
         channels, height, width = self.shapes[value]
         pads, out = self._places((height, width), window, stride, padding)
         if kind == "average" and any(pads):
@@ -130,9 +130,9 @@ class Layers:
     def _padded_average(
         self, value: str, window: Pair, stride: Pair, pads: list[int], out: Pair
     ) -> str:
-        """Add a mean of what lies inside: a sum, divided by how much that is.
+        """Add an average without the padding: a sum, divided by the number of pixels inside.
 
-        cv2.dnn counts what was padded at the ends as well.
+        Needed because cv2.dnn includes padding at the ends in its averages.
         """
         channels, height, width = self.shapes[value]
         ones = np.ones((channels, 1, *window), np.float32)
@@ -167,7 +167,7 @@ class Layers:
         return self.flatten(pooled, channels_last=False)
 
     def affine(self, value: str, factor: npt.ArrayLike, offset: npt.ArrayLike) -> str:
-        """Add ``value * factor + offset`` per channel, or with single numbers."""
+        """Add ``value * factor + offset``, with numbers per channel or for all."""
         shape = self.shapes[value]
         for kind, numbers in (("Mul", factor), ("Add", offset)):
             array = np.asarray(numbers, np.float32)
@@ -190,13 +190,13 @@ class Layers:
         variance: npt.ArrayLike,
         epsilon: float,
     ) -> str:
-        """Add a frozen batch normalisation, as a product and a sum per channel."""
+        """Add a frozen batch normalisation, as a factor and an offset per channel."""
         factor = np.asarray(gamma, np.float64) / np.sqrt(np.asarray(variance, np.float64) + epsilon)
         offset = np.asarray(beta, np.float64) - np.asarray(mean, np.float64) * factor
         return self.affine(value, factor, offset)
 
     def activation(self, value: str, kind: str) -> str:
-        """Add an activation by Keras's name; "linear" adds nothing."""
+        """Add an activation with Keras's name; "linear" adds nothing."""
         if kind == "linear":
             return value
         self._require(kind in _ACTIVATIONS, f"the activation {kind!r:.40}")
@@ -204,12 +204,12 @@ class Layers:
         return self._add(_ACTIVATIONS[kind], [value], self.shapes[value], **axis)
 
     def prelu(self, value: str, slope: npt.ArrayLike) -> str:
-        """Add a rectifier with a slope per channel below zero."""
+        """Add a PReLU with one slope per channel."""
         slopes = np.asarray(slope, np.float32).reshape(-1, 1, 1)
         return self._add("PRelu", [value, self._graph.weight(slopes, "slope")], self.shapes[value])
 
     def flatten(self, value: str, *, channels_last: bool) -> str:
-        """Add the change of a picture to (numbers,); in TensorFlow's order if `channels_last`."""
+        """Flatten a picture to (numbers,); in TensorFlow's order if `channels_last`."""
         shape = self.shapes[value]
         if channels_last and len(shape) == 3 and max(shape[1:]) > 1:
             value = self._add("Transpose", [value], shape, perm=[0, 2, 3, 1])
@@ -220,7 +220,7 @@ class Layers:
         weights = np.asarray(kernel, np.float32)
         self._require(
             weights.ndim == 2 and self.shapes[value] == weights.shape[:1],
-            f"a kernel of shape {weights.shape} on numbers {self.shapes[value]}",
+            f"a kernel of shape {weights.shape} on input of shape {self.shapes[value]}",
         )
         inputs = [value, self._graph.weight(weights.T, "weights")]
         if bias is not None:
@@ -228,7 +228,7 @@ class Layers:
         return self._add("Gemm", inputs, (weights.shape[1],), transB=1)
 
     def combine(self, kind: Literal["Add", "Mul", "Div"], first: str, second: str) -> str:
-        """Add an operation of two values of one shape."""
+        """Add an operation on two values of the same shape."""
         self._require(
             self.shapes[first] == self.shapes[second],
             f"{kind} of shapes {self.shapes[first]} and {self.shapes[second]}",
@@ -240,7 +240,7 @@ class Layers:
         return self.dense(value, np.ones((self.shapes[value][0], 1)))
 
     def model(self, name: str, outputs: dict[str, str]) -> onnx.ModelProto:
-        """Return the model whose outputs, by name, are the values given."""
+        """Return the model; `outputs` maps names to values."""
         for output, value in outputs.items():
             self._graph.named("Identity", [value], output)
         return self._graph.model(

@@ -1,6 +1,6 @@
-"""MXNet's models (``-symbol.json`` and ``.params``) as ONNX, for the layers that faces need.
+"""Converts MXNet models (``-symbol.json`` and ``.params``) to ONNX, as far as face models need.
 
-Formats: src/nnvm/symbol.cc and src/ndarray/ndarray.cc of Apache MXNet 1.x.  Nothing in them is
+Formats: src/nnvm/symbol.cc and src/ndarray/ndarray.cc of Apache MXNet 1.x.  Nothing in the files is
 executed; sizes are checked before anything is read.
 """
 
@@ -28,7 +28,7 @@ _MAX_NODES = 10_000
 
 
 def read_params(path: Path, content: bytes) -> dict[str, Array]:
-    """Return the arrays of a ``.params`` file by name, without their "arg:" and "aux:".
+    """Return the arrays of a ``.params`` file by name, without the prefixes "arg:" and "aux:".
 
     Raises:
         ModelError: it is not a complete file of dense float32 arrays.
@@ -42,7 +42,7 @@ def read_params(path: Path, content: bytes) -> dict[str, Array]:
 def _params(content: bytes) -> dict[str, Array]:
     magic, _, count = struct.unpack_from("<QQQ", content, 0)
     if magic != _LIST_MAGIC or count > _MAX_NODES:
-        raise ValueError("it begins otherwise")
+        raise ValueError("it does not start as expected")
     place, arrays = 24, []
     for _ in range(count):
         array, place = _array(content, place)
@@ -82,12 +82,12 @@ def mxnet_model(
     Args:
         path: the ``.params`` file, for errors.
         content: its bytes.
-        symbol: the text of the ``-symbol.json``.
+        symbol: text of the ``-symbol.json``.
         size_hw: height and width of the input, which the files don't state.
         output: a layer's name.
 
     Raises:
-        ModelError: the files are damaged, or a layer is not converted.
+        ModelError: the files are damaged, or a layer is not supported.
     """
     weights = read_params(path, content)
     layers = Layers(str(path), (3, *size_hw), [output])
@@ -100,7 +100,7 @@ def mxnet_model(
                 return layers.model("mxnet", {output: values[-1]})
     except (ValueError, KeyError, TypeError, IndexError, RecursionError, SyntaxError) as error:
         raise ModelError(
-            f"{path} and its layout don't fit: {type(error).__name__}: {error}"
+            f"{path} and its layout don't match: {type(error).__name__}: {error}"
         ) from error
     raise ModelError(f"{path}: its layout has no layer {output!r}")
 
@@ -112,13 +112,13 @@ def _node(
     if kind == "null":
         return Layers.INPUT if node["name"] == "data" else str(node["name"])
     if kind not in _NODES:
-        raise ValueError(f"the operator {kind!r:.40} is not converted")
+        raise ValueError(f"the operator {kind!r:.40} is not supported")
     numbers = [weights[name] for name in inputs[1:]]
     return _NODES[kind](layers, settings, inputs[0], numbers)
 
 
-def _setting(settings: Mapping[str, str], name: str, otherwise: Any) -> Any:
-    return ast.literal_eval(settings[name]) if name in settings else otherwise
+def _setting(settings: Mapping[str, str], name: str, default: Any) -> Any:
+    return ast.literal_eval(settings[name]) if name in settings else default
 
 
 def _conv(layers: Layers, settings: Mapping[str, str], value: str, numbers: list[Array]) -> str:
@@ -142,7 +142,7 @@ def _norm(layers: Layers, settings: Mapping[str, str], value: str, numbers: list
 
 def _pool(layers: Layers, settings: Mapping[str, str], value: str, _: list[Array]) -> str:
     if not _setting(settings, "global_pool", False) or settings.get("pool_type") != "avg":
-        raise ValueError("only global average pooling is converted")
+        raise ValueError("only global average pooling is supported")
     return layers.global_average(value)
 
 

@@ -1,8 +1,8 @@
-"""SSR-Net's weights as ONNX.
+"""Converts SSR-Net's weights to ONNX.
 
 Yang et al., "SSR-Net: A Compact Soft Stagewise Regression Network for Age Estimation", IJCAI 2018.
-Their files hold weights alone; the network's layout is that of the paper, with three stages of
-three classes each and both dynamic ranges, at 64x64 pixels.
+Their files contain only weights; the layout is that of the paper, with three stages of three
+classes each and both dynamic ranges, for 64x64 pixels.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from agebench.conversion.layers import Layers
 
 SIDE_PX = 64
 CLASSES = 3
-"""Of each stage."""
+"""Number of classes of each stage."""
 
 SPAN_YEARS = 101.0
-"""V in the paper: the answer runs from 0 to this."""
+"""V in the paper: ages are from 0 to this."""
 
 OUTPUT = "age"
 
@@ -39,10 +39,10 @@ def ssr_net_model(file: KerasFile) -> onnx.ModelProto:
 
 
 def _layout() -> Iterator[KerasLayer]:
-    """Yield the layers in the order in which Keras numbered them."""
+    """Yield the layers in the order of Keras's numbers."""
     yield from _stream(first=1, activation="relu", pooling="AveragePooling2D")
     yield from _stream(first=5, activation="tanh", pooling="MaxPooling2D")
-    # From the deepest maps to the shallowest: which of the stream's blocks, and the pooling there.
+    # From the deepest features to the shallowest: the block of the stream, and its pooling.
     for stage, (block, window) in enumerate(((4, 0), (2, 4), (1, 8)), start=1):
         yield from _stage(stage, block, window)
 

@@ -1,1 +1,1 @@
-"""Other formats for the models: ONNX files that were proven equal, and Caffe files."""
+"""Export of models: ONNX files that are verified against their source, and Caffe files."""

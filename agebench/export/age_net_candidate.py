@@ -1,4 +1,4 @@
-"""Caffe files of the age_net layout, ready for export: with decoding, and what they say."""
+"""Caffe files of the age_net layout, prepared for export with decoding and metadata."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ from agebench.runtimes.onnx_metadata import PROBABILITIES, FileSpec, sources_of,
 def age_net_candidate(
     estimator: Estimator, caffemodel: Path, class_years: Sequence[float] | None = None
 ) -> Candidate:
-    """Make `caffe-age-net` or `caffe-age-net-utkface` ready for export.
+    """Prepare `caffe-age-net` or `caffe-age-net-utkface` for export.
 
     Args:
         estimator: loaded from `caffemodel`, with one crop and the channel mean.
         caffemodel: the file.
-        class_years: the estimator's table of years, where it has one.
+        class_years: the estimator's table of years, if it has one.
 
     Raises:
         UsageError: the estimator's options can't be put into a graph.
         ModelError: the file is of another layout.
     """
     spec = estimator.spec
-    # The second has neither option: it is always so.
+    # caffe-age-net-utkface has neither option, and always meets this.
     if spec.settings.get("crops", 1) != 1 or spec.settings.get("mean", "channel") != "channel":
         raise UsageError(
-            "caffe-age-net is exported with one crop and the channel mean: leave out crops=10 and "
+            "caffe-age-net is exported with one crop and the channel mean: omit crops=10 and "
             "mean=image"
         )
     decode = decode_rule(spec.decode)

@@ -1,10 +1,10 @@
-"""The age network's weights between PyTorch (safetensors) and Caffe files.
+"""Converts the age network's weights between PyTorch (safetensors) and Caffe files.
 
-A network of this layout trained in PyTorch then runs through the very path of the published one.
-The tensors are called ``conv1.weight``, ``conv1.bias`` and so on to ``fc8.bias``, shaped as
-PyTorch's Conv2d and Linear have them; between the convolutions stand ReLU, MaxPool2d(3, 2,
-ceil_mode=True) and LocalResponseNorm(5, 1e-4, 0.75, 1.0), and the input is B, G, R less the mean.
-Pickled files are never read.
+A network of this layout that was trained in PyTorch can then be run in the same way as the
+published one.  The tensors are called ``conv1.weight``, ``conv1.bias`` and so on to ``fc8.bias``,
+with the shapes of PyTorch's Conv2d and Linear; each convolution is followed by ReLU, MaxPool2d(3,
+2, ceil_mode=True) and LocalResponseNorm(5, 1e-4, 0.75, 1.0), and the input is B, G, R minus the
+mean.  Pickled files are never read.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ from agebench.util.tensor_files import in_fixed_order
 
 MAX_BYTES = 1 << 30
 TOLERANCE = 1e-4
-"""How far a probability under cv2.dnn may be from onnxruntime's, both float32."""
+"""Largest allowed difference of a probability between cv2.dnn and onnxruntime, both float32."""
 
 TRIAL_CROPS = 8
 LEAST_SPREAD = 1e-5
-"""By how much some probability must differ between the trial's crops for it to prove anything."""
+"""Some probability must differ by this much between the trial's crops, or the trial is void."""
 
 _FRACTION_OF_SPREAD = 0.1
 
@@ -61,7 +61,7 @@ _NAMES = ("conv1", "conv2", "conv3", "fc6", "fc7", "fc8")
 
 @dataclass(frozen=True, slots=True)
 class Converted:
-    """What was written.
+    """A conversion that was written.
 
     Attributes:
         paths: the files.
@@ -106,22 +106,22 @@ def read_tensors(path: Path) -> dict[str, npt.NDArray[np.float32]]:
             f"{path} is not a complete safetensors file ({type(error).__name__}: {error}): pickled "
             "files are never read, save with safetensors.torch.save_file"
         ) from error
-    # A checkpoint of `agebench train` holds the last weights too, and the optimiser's.
+    # A checkpoint of `agebench train` also contains the last weights and the optimiser's state.
     averaged = {name: value for name, value in tensors.items() if name.startswith("averaged/")}
     chosen = averaged or tensors
     return {name: np.asarray(value, np.float32) for name, value in chosen.items()}
 
 
 def to_net(tensors: Tensors, where: str) -> CaffeNet:
-    """Return the layers that the tensors are of; a common prefix of their names is passed over.
+    """Return the layers with these tensors; a common prefix of their names is ignored.
 
     Raises:
-        ModelError: one is missing, there are others beside them, or they are of another layout.
+        ModelError: a tensor is missing, or there are others, or they have another layout.
     """
     firsts = [name for name in tensors if name.endswith("conv1.weight")]
     if len(firsts) != 1:
         known = ", ".join(sorted(tensors))
-        raise ModelError(f"{where} must hold one tensor 'conv1.weight', it holds: {known:.200}")
+        raise ModelError(f"{where} must hold one tensor 'conv1.weight', got: {known:.200}")
     prefix = firsts[0].removesuffix("conv1.weight")
     _refuse_others(tensors, prefix, where)
     layers = []
@@ -130,29 +130,29 @@ def to_net(tensors: Tensors, where: str) -> CaffeNet:
         for part in ("weight", "bias"):
             key = f"{prefix}{name}.{part}"
             if key not in tensors or not np.isfinite(tensors[key]).all():
-                raise ModelError(f"{where} lacks the tensor {key!r}, or it holds no finite numbers")
+                raise ModelError(f"{where} lacks the tensor {key!r}, or it has no finite numbers")
             blobs.append(tensors[key])
         kind = "Convolution" if name.startswith("conv") else "InnerProduct"
         layers.append(CaffeLayer(name, kind, tuple(blobs)))
-    return _whole(CaffeNet("age_net", tuple(layers), "v1"))
+    return _with_all_layers(CaffeNet("age_net", tuple(layers), "v1"))
 
 
 def _refuse_others(tensors: Tensors, prefix: str, where: str) -> None:
-    """Refuse tensors of layers that the layout lacks: without them it is another network.
+    """Refuse tensors of additional layers: without them it would be another network.
 
-    Those of another prefix pass: an optimiser's, or of a network stored beside.
+    Tensors with another prefix are ignored, such as an optimiser's or a second network's.
     """
     known = {f"{prefix}{name}.{part}" for name in _NAMES for part in ("weight", "bias")}
     others = sorted(name for name in tensors if name.startswith(prefix) and name not in known)
     if others:
         raise ModelError(
-            f"{where} holds {len(others)} more than the {len(known)} tensors of the age network's "
-            f"layout ({', '.join(others):.200}): without them its output would differ"
+            f"expected only the {len(known)} tensors of the age network in {where}, got "
+            f"{len(others)} more ({', '.join(others):.200}): without them its output would differ"
         )
 
 
-def _whole(net: CaffeNet) -> CaffeNet:
-    """Return the net with all layers of the layout in order, those without weights too."""
+def _with_all_layers(net: CaffeNet) -> CaffeNet:
+    """Return the net with all layers of the layout in order, including those without weights."""
     layers = []
     for layout in age_net_layers(*layout_of(net)):
         blobs = net.layer(layout.name).blobs if layout.blob_shapes else ()
@@ -163,18 +163,18 @@ def _whole(net: CaffeNet) -> CaffeNet:
 def to_caffe(
     source: Path, out: Path, *, encoding: Encoding = "v1", half: bool = False
 ) -> Converted:
-    """Write safetensors weights as a caffemodel with its prototxt beside it.
+    """Write safetensors weights as a caffemodel and its prototxt.
 
     Args:
         source: the safetensors file.
-        out: the caffemodel; the layout is written beside it as ``NAME.prototxt``.
-        encoding: "v1" as the published file has it, or "v2".
-        half: store half-precision numbers, at half the size (as `cv2.dnn.shrinkCaffeModel`).
+        out: the caffemodel; the layout is written next to it as ``NAME.prototxt``.
+        encoding: "v1" like the published file, or "v2".
+        half: store half-precision numbers, at half the size (like `cv2.dnn.shrinkCaffeModel`).
 
     Raises:
-        ModelError: the tensors are not the age network's, or cv2.dnn answers otherwise than
-            onnxruntime: nothing is written.
-        UsageError: a number does not fit half precision.
+        ModelError: the tensors are not the age network's, or the results of cv2.dnn and
+            onnxruntime differ: nothing is written.
+        UsageError: a number is too large for half precision.
         AgebenchError: a file can't be written.
     """
     check_target(out)
@@ -226,15 +226,15 @@ def to_safetensors(source: Path, out: Path) -> Converted:
 
 
 def difference(caffemodel: Path, layout: str) -> float:
-    """Return how far cv2.dnn's probabilities for a caffemodel are from those of its ONNX form.
+    """Return the largest difference between a caffemodel under cv2.dnn and as ONNX.
 
     Raises:
-        ModelError: by more than `TOLERANCE`, or than a tenth of what tells one trial crop from
-            another; the network answers the same for all crops; or a runtime can't load it.
+        ModelError: it is above `TOLERANCE` or a tenth of the range over the trial crops; the
+            network gives the same result for all crops; or a runtime can't load it.
     """
     blob = _trial_blob()
     source = ModelSource("caffe", caffemodel, config=layout, outputs=(OUTPUT_NAME,))
-    under_caffe = open_model(source).run({INPUT_NAME: blob})[OUTPUT_NAME]
+    expected = open_model(source).run({INPUT_NAME: blob})[OUTPUT_NAME]
     answers: list[npt.NDArray[np.float32]] = []
 
     def run(path: Path) -> None:
@@ -246,23 +246,24 @@ def difference(caffemodel: Path, layout: str) -> float:
     if spread < LEAST_SPREAD:
         raise ModelError(
             f"{caffemodel.name} gives the same probabilities for all {TRIAL_CROPS} generated "
-            f"crops, to {spread:.2g}: equal outputs of two runtimes would prove nothing, so "
+            f"crops, within {spread:.2g}: equal results of two runtimes would prove nothing; "
             "nothing was written"
         )
-    largest = float(np.abs(under_caffe.reshape(TRIAL_CROPS, -1) - answers[0]).max())
+    largest = float(np.abs(expected.reshape(TRIAL_CROPS, -1) - answers[0]).max())
     allowed = min(TOLERANCE, _FRACTION_OF_SPREAD * spread)
     if not largest <= allowed:
         raise ModelError(
-            f"{caffemodel.name} gives probabilities under cv2.dnn that differ by {largest:.3g} "
-            f"from onnxruntime's, allowed is {allowed:.3g}: nothing was written"
+            f"the probabilities of {caffemodel.name} under cv2.dnn differ by {largest:.3g} from "
+            f"onnxruntime's; at most {allowed:.3g} is allowed: nothing was written"
         )
     return largest
 
 
 def _trial_blob() -> npt.NDArray[np.float32]:
-    """Return made-up crops less the mean.
+    """Return generated crops minus the mean.
 
-    White noise would not do: a trained network answers the same for any, under a wrong layout too.
+    White noise is unsuitable: a trained network gives the same result for all of it, even with a
+    wrong layout.
     """
     view = ViewSpec("face", INPUT_SHAPE[1:])
     pixels = generated(CropSpec({"face": view}), TRIAL_CROPS).views["face"]
@@ -271,23 +272,21 @@ def _trial_blob() -> npt.NDArray[np.float32]:
 
 
 def convert(source: Path, out: Path, *, encoding: Encoding | None, half: bool) -> Converted:
-    """Convert by the suffixes: safetensors to caffemodel, or the reverse.
+    """Convert safetensors to caffemodel or the reverse, depending on the suffixes.
 
     Raises:
-        UsageError: the suffixes say neither, or an option does not apply.
+        UsageError: other suffixes, or an option that does not apply.
     """
     suffixes = (source.suffix.lower(), out.suffix.lower())
     if suffixes == (".safetensors", ".caffemodel"):
         return to_caffe(source, out, encoding=encoding or "v1", half=half)
     if suffixes == (".caffemodel", ".safetensors"):
         if half or encoding:
-            raise UsageError(
-                "--half and --encoding say how a .caffemodel is written: leave them out"
-            )
+            raise UsageError("--half and --encoding are for writing a .caffemodel: omit them")
         return to_safetensors(source, out)
     if source.suffix.lower() in (".pt", ".pth", ".ckpt", ".pkl"):
         raise UsageError(
-            f"{source.name} may be a pickle, which can run code and is never read: save the "
+            f"{source.name} may be a pickle, which can run code and is never read: save its "
             "weights with safetensors.torch.save_file(model.state_dict(), 'NAME.safetensors')"
         )
     raise UsageError(

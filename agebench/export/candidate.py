@@ -1,4 +1,4 @@
-"""A model on its way into a file: the graph, what it says of itself, and what it must equal."""
+"""A model to be exported: graph, metadata, and the source that it must equal."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from agebench.types import Crops, Floats
 from agebench.util.foreign_code import foreign_code
 
 YearsSource: TypeAlias = Callable[[Crops], Floats]
-"""From the crops of n faces to their ages, float64 (n,), by the model that is exported."""
+"""Computes the ages, float64 (n,), of the crops of n faces with the model to be exported."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Candidate:
-    """What `agebench.export.writing.export` proves and writes.
+    """A model that `agebench.export.writing.export` verifies and writes.
 
     Attributes:
         model: the graph, without metadata; inputs and outputs are those of `spec`.
         spec: the metadata.
-        source: what the file is held against.
-        label: what to call the source.
-        trained: the pictures that the source has seen, where they are known.
+        source: the model that the file is compared with.
+        label: name of the source.
+        trained: the pictures that the source was trained on, if known.
     """
 
     model: onnx.ModelProto
@@ -39,7 +39,7 @@ class Candidate:
 
 
 def years_of(estimator: Estimator) -> YearsSource:
-    """Return the ages that an estimator gives, as a function of crops."""
+    """Return a function from crops to the ages that an estimator predicts."""
 
     def years(crops: Crops) -> Floats:
         with foreign_code(estimator, "predict"):

@@ -1,7 +1,7 @@
-"""From a head's numbers to probabilities and years, as nodes of a graph.
+"""Graph nodes that compute years from a head's probabilities.
 
-The rules are those of `agebench.metrics.age_classes`, so that a file answers as the model it was
-made from.
+The rules are those of `agebench.metrics.age_classes`, so that a file gives the same ages as the
+model that it was made from.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from agebench.runtimes.onnx_metadata import AGE, Decode
 
 
 def decode_rule(text: str) -> Decode:
-    """Return the rule of that name.
+    """Return the rule with that name.
 
     Raises:
-        UsageError: no graph can be written for it.
+        UsageError: it can't be exported.
     """
     rules: tuple[Decode, ...] = get_args(Decode)
     for rule in rules:
@@ -34,9 +34,9 @@ def add_age(graph: Graph, probabilities: str, bin_years: Sequence[float], rule: 
     """Add the output `AGE`, (n, 1), from probabilities (n, bins).
 
     Args:
-        graph: gets the nodes.
+        graph: the nodes are added to it.
         probabilities: name of the value.
-        bin_years: the age that each bin stands for.
+        bin_years: age of each bin.
         rule: "expectation": the mean; "median": the first bin at which the cumulative probability
             reaches one half, as `agebench.metrics.age_classes.median`; "midpoint": the most
             probable bin.
@@ -53,7 +53,7 @@ def add_age(graph: Graph, probabilities: str, bin_years: Sequence[float], rule: 
 def _median(
     graph: Graph, probabilities: str, years: np.ndarray[tuple[int, ...], np.dtype[np.float64]]
 ) -> str:
-    """Go up from the first bin's years by the steps between bins, while less than half is below."""
+    """Start at the first bin and add the steps between bins while less than half is below."""
     count = len(years)
     below = graph.node(
         "Gemm", [probabilities, graph.weight(np.triu(np.ones((count, count))), "sums")], "below"

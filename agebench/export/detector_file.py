@@ -1,4 +1,4 @@
-"""Exporting face detectors: files that are proven row by row against Darknet."""
+"""Export of face detectors; every output row of the file is compared with Darknet's."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class DetectorParityRow:
     """One runtime and batch size.
 
     Attributes:
-        runtime: what ran the file.
+        runtime: that ran the file.
         batch: pictures per run.
-        pictures: how many were compared.
-        box_px: largest difference of a box's side, input pixels.
+        pictures: number of pictures compared.
+        box_px: largest difference of a coordinate of a box, input pixels.
         score: largest difference of an objectness or score.
     """
 
@@ -55,7 +55,7 @@ class DetectorParityRow:
 
 @dataclass(frozen=True, slots=True)
 class DetectorParity:
-    """What the gate found; see `agebench.export.parity.ParityReport`."""
+    """Result of the parity check; see `agebench.export.parity.ParityReport`."""
 
     label: str
     crops: str
@@ -66,7 +66,7 @@ class DetectorParity:
 
     @property
     def passed(self) -> bool:
-        """Say whether every row is within the tolerances."""
+        """Whether every row is within the tolerances."""
         return all(
             row.box_px <= self.tolerance_px and row.score <= self.tolerance_score
             for row in self.rows
@@ -77,30 +77,30 @@ class DetectorParity:
         return json.dumps({**plain(self), "passed": self.passed}, indent=2) + "\n"
 
     def require(self) -> None:
-        """Raise unless all is within the tolerances.
+        """Check that every row is within the tolerances.
 
         Raises:
-            ModelError: names the worst runtime.
+            ModelError: one is not; the message names the worst runtime.
         """
         if not self.passed:
             worst = max(self.rows, key=lambda row: max(row.box_px, row.score))
             raise ModelError(
                 f"the exported file differs from {self.label} by up to {worst.box_px:.3g} px and "
                 f"a score of {worst.score:.3g} under {worst.runtime.runtime} "
-                f"{worst.runtime.version}, batch {worst.batch}; allowed are {self.tolerance_px:g} "
-                f"px and {self.tolerance_score:g}: nothing was written"
+                f"{worst.runtime.version}, batch {worst.batch}; at most {self.tolerance_px:g} px "
+                f"and {self.tolerance_score:g} are allowed: nothing was written"
             )
 
 
 @dataclass(frozen=True, slots=True)
 class DarknetFiles:
-    """A detector's files on their way into one.
+    """A detector's files, to be exported as one.
 
     Attributes:
         version: which of the networks of yoloface-500k, or "own".
-        cfg: the layout's text.
-        weights: the file of its numbers.
-        sources: both, as the file names them.
+        cfg: text of the layout.
+        weights: file with the weights.
+        sources: both files, as named in the exported file.
         licence: of the weights.
         size_hw: height and width of the input, pixels.
     """
@@ -116,7 +116,7 @@ class DarknetFiles:
 def export_detector(
     files: DarknetFiles, out: Path, *, check: bool = True
 ) -> Written[DetectorParity]:
-    """Write a Darknet detector as one ONNX file, with the report of the parity gate beside it.
+    """Write a Darknet detector as one ONNX file, and the report of the parity check next to it.
 
     Raises:
         ModelError: a file can't be converted, or the boxes differ: nothing is written.
@@ -152,9 +152,9 @@ def export_detector(
 
 
 def compare_detector(path: Path, files: DarknetFiles) -> DetectorParity:
-    """Hold a file's rows against those of Darknet's files under cv2.dnn.
+    """Compare a file's output rows with those of the Darknet files under cv2.dnn.
 
-    Every row is compared, whatever its score, so that no face has to be in the pictures.
+    Every row is compared, whatever its score, so that the pictures need not contain faces.
     """
     random = np.random.default_rng(7)
     height, width = files.size_hw
@@ -192,9 +192,9 @@ def compare_detector(path: Path, files: DarknetFiles) -> DetectorParity:
 
 def _differences(got: Floats, expected: Floats, size_hw: tuple[int, int]) -> tuple[float, float]:
     if got.shape != expected.shape:
-        raise ModelError(f"expected rows of shape {expected.shape}, the file gives {got.shape}")
+        raise ModelError(f"expected rows of shape {expected.shape}, got {got.shape} from the file")
     off = np.abs(got - expected)
     box_px = float((off[..., :4] * (size_hw[::-1] * 2)).max())
-    # A score at the floor may be cut off in one and not in the other.
+    # A score near the threshold may be set to 0 in one and not in the other.
     both = (got[..., 5] > 0) == (expected[..., 5] > 0)
     return box_px, float(max(off[..., 4].max(), off[..., 5][both].max(initial=0.0)))

@@ -1,4 +1,4 @@
-"""Graphs in half precision: weights as float16, and casts where float32 is kept."""
+"""Graphs in half precision: weights as float16, and casts around nodes that stay in float32."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LARGEST = 65504.0
 
 
 def halve(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
-    """Return a model that computes in float16 but for some nodes; inputs and outputs stay float32.
+    """Return a model in float16 except for some nodes; inputs and outputs remain float32.
 
     Args:
         model: in float32, its nodes in order, without control flow.
@@ -27,7 +27,7 @@ def halve(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
 
 
 class _Halving:
-    """Goes through the nodes in order and knows in which precision each value is there."""
+    """Converts the nodes in order, and keeps track of the precision of each value."""
 
     def __init__(self, model: onnx.ModelProto, kept: Collection[str]) -> None:
         self._model = onnx.ModelProto()
@@ -50,26 +50,26 @@ class _Halving:
             (self._half if half else self._full).update(node.output)
         for item in graph.output:
             if item.name not in self._full:
-                raise ModelError(f"the output {item.name!r} would come in half precision")
+                raise ModelError(f"the output {item.name!r} would be in half precision")
         del graph.node[:], graph.initializer[:], graph.value_info[:]
         graph.node.extend(self._nodes)
         graph.initializer.extend(self._stored.values())
         return self._model
 
     def _as(self, name: str, *, half: bool) -> str:
-        """Return the name under which a value is there in the precision that a node takes."""
+        """Return the name of a value in a node's precision; add a cast if necessary."""
         if name in self._weights:
             return self._weight(name, half=half)
-        there, other = (self._half, self._full) if half else (self._full, self._half)
-        if name in there:
+        available, other = (self._half, self._full) if half else (self._full, self._half)
+        if name in available:
             return name
         cast = f"{name}_{'half' if half else 'full'}"
-        if cast not in there:
+        if cast not in available:
             if name not in other:
-                raise ModelError(f"the graph uses {name!r} before it is there")
+                raise ModelError(f"the graph uses {name!r} before it is computed")
             kind = TensorProto.FLOAT16 if half else TensorProto.FLOAT
             self._nodes.append(helper.make_node("Cast", [name], [cast], cast, to=kind))
-            there.add(cast)
+            available.add(cast)
         return cast
 
     def _weight(self, name: str, *, half: bool) -> str:
@@ -82,7 +82,7 @@ class _Halving:
             values = numpy_helper.to_array(tensor)
             if np.abs(values).max(initial=0.0) > _LARGEST:
                 raise ModelError(
-                    f"{name!r} holds numbers above {_LARGEST:g}: not in half precision"
+                    f"{name!r} has numbers above {_LARGEST:g}, too large for half precision"
                 )
             self._stored[stored] = numpy_helper.from_array(values.astype(np.float16), stored)
         return stored

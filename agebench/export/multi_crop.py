@@ -1,4 +1,4 @@
-"""Multi-crop networks of `agebench.train` as ONNX."""
+"""Export of the multi-crop networks of `agebench.train` to ONNX."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from agebench.types import AgeBins, Crops, Floats, LabelKind
 
 @dataclass(frozen=True, slots=True)
 class ModelAbout:
-    """What readers of the file's figures must know; as in `agebench.protocols.EstimatorSpec`."""
+    """Metadata of the exported file; see `agebench.protocols.EstimatorSpec`."""
 
     name: str = "multi-crop"
     trained_on: str = ""
@@ -45,11 +45,11 @@ class ModelAbout:
 
 @dataclass(frozen=True, slots=True)
 class Inputs:
-    """Values of the graph that the network looks at.
+    """Names of the network's input values in the graph.
 
     Attributes:
         views: value of each view, in the order of the settings.
-        present: value that tells which are there; "" with one view.
+        present: value with the flags of the views that are present; "" with one view.
     """
 
     views: Mapping[str, str]
@@ -61,9 +61,9 @@ class Inputs:
         return Inputs({name: name for name in views}, PRESENT if len(views) > 1 else "")
 
     def with_mirrored(self, graph: Graph, views: Mapping[str, ViewSettings]) -> Inputs:
-        """Add the mirror images of the pictures that these are from, behind them in the batch.
+        """Append the mirror images of the pictures to the batch.
 
-        One network over twice the batch takes less time than two side by side.
+        One run over twice the batch takes less time than two runs.
         """
         partners = mirror_partners(views)
         doubled = {}
@@ -81,10 +81,10 @@ class Inputs:
 
 
 def add_multi_crop(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
-    """Add the whole network but the decoding; return the head's numbers, (n, outputs).
+    """Add the network without the decoding; return the name of the head's output, (n, outputs).
 
     Raises:
-        ModelError: a part of it is of a kind that can't be exported.
+        ModelError: a part of it can't be exported.
     """
     early = model.settings.fusion == "early"
     joined = _early(graph, model, inputs) if early else _late(graph, model, inputs)
@@ -98,7 +98,7 @@ def _late(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
     for name, value in inputs.views.items():
         backbone: Any = model.backbones[name]
         planes = Planes(_colours(graph, model, name, value), model.settings.views[name].size_hw)
-        # "trunk" is what published files call it, which a new export must give byte for byte.
+        # Named "trunk" in published files; a new export must give the same bytes.
         parts.append(add_backbone(graph, backbone, planes, f"{name}_trunk"))
     if len(names) == 1:
         return parts[0]
@@ -114,7 +114,7 @@ def _late(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
 
 
 def _blocks(rows: Sequence[Floats]) -> Floats:
-    """Return (views, all features): each view's row over its own features, zero elsewhere."""
+    """Return (views, all features): each view's row at its own features, zeros elsewhere."""
     table = np.zeros((len(rows), sum(map(len, rows))))
     start = 0
     for index, row in enumerate(rows):
@@ -142,7 +142,7 @@ def _early(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
 
 
 def _ones(graph: Graph, value: str) -> str:
-    """Return (n, 1, 1, 1) of ones for an only view: its picture's mean, times 0, plus 1."""
+    """Return (n, 1, 1, 1) of ones for a single view: the mean of its picture times 0 plus 1."""
     picture = graph.node("GlobalAveragePool", [value], "batch_of")
     weights = graph.weight(np.zeros((1, 3, 1, 1)), "nothing")
     bias = graph.weight([1.0], "one")
@@ -155,8 +155,8 @@ def _colours(graph: Graph, model: MultiCropResNet, name: str, value: str) -> str
     mode = model.settings.views[name].input
     centre = as_floats(colours.centre)
     if mode == "bgr":
-        less = graph.weight(centre[None], "centre")
-        centred = graph.node("Sub", [value, less], f"{name}_centred")
+        mean = graph.weight(centre[None], "centre")
+        centred = graph.node("Sub", [value, mean], f"{name}_centred")
         return graph.node("Mul", [centred, graph.weight([SCALE], "scale")], f"{name}_scaled")
     weights = graph.weight(as_floats(colours.matrix) * SCALE, f"{name}_{mode}")
     biases = graph.weight(-centre[:, 0, 0] * SCALE, f"{name}_{mode}_centre")
@@ -174,7 +174,7 @@ def _head(graph: Graph, head: nn.Module, value: str) -> str:
         return _dense(graph, head, value, "head")
     if isinstance(head, CoralHead):
         weights = np.repeat(as_floats(head.score.weight), len(head.bias), axis=0)
-        # All ranks share the score, so that what keeps them in order is the biases' own minimum.
+        # All ranks have the same score, so a running minimum of the biases keeps them in order.
         biases = np.minimum.accumulate(as_floats(head.bias))
         names = [graph.weight(weights, "ranks_weights"), graph.weight(biases, "ranks_biases")]
         return graph.node("Gemm", [value, *names], "ranks", transB=1)
@@ -186,7 +186,7 @@ def _probabilities(graph: Graph, head: nn.Module, value: str, output: str) -> st
         return graph.named("Softmax", [value], output, axis=1)
     older = graph.node("Sigmoid", [value], "older")
     ranks = len(head.bias)
-    # Bin k: "older than k - 1" less "older than k"; the first of all is certain.
+    # Bin k: "older than k - 1" minus "older than k"; the first rank has probability 1.
     steps = np.zeros((ranks, ranks + 1))
     steps[np.arange(ranks), np.arange(ranks) + 1] = 1.0
     steps[np.arange(ranks), np.arange(ranks)] = -1.0
@@ -196,8 +196,8 @@ def _probabilities(graph: Graph, head: nn.Module, value: str, output: str) -> st
     return graph.named("Relu", [probabilities], output)
 
 
-def _add_answer(graph: Graph, model: MultiCropResNet, *, flip: bool) -> str:
-    """Add the output `PROBABILITIES`; with `flip` the mean of the picture and its mirror image."""
+def _add_probabilities(graph: Graph, model: MultiCropResNet, *, flip: bool) -> str:
+    """Add the output `PROBABILITIES`; with `flip`, the mean over picture and mirror image."""
     views = model.settings.views
     inputs = Inputs.of(list(views))
     if not flip:
@@ -244,24 +244,24 @@ def multi_crop_candidate(
     *,
     flip: bool = False,
 ) -> Candidate:
-    """Make a trained network ready for export.
+    """Prepare a trained network for export.
 
     Args:
-        model: with its weights; is put into evaluation mode and moved to the CPU.
-        loss: what the head's numbers mean.
+        model: with its weights; it is set to evaluation mode and moved to the CPU.
+        loss: defines the meaning of the head's output.
         decode: "expectation" or "median".
-        about: what the file says of itself.
-        flip: the graph looks at the mirror image too, and takes the mean of both distributions.
+        about: metadata of the file.
+        flip: the graph averages the distributions of the picture and its mirror image.
 
     Raises:
-        UsageError: the decoding can't be put into a graph.
+        UsageError: the decoding can't be exported.
         ModelError: a part of the network can't be exported.
     """
     if not isinstance(model, MultiCropResNet):
         raise ModelError(
-            "a trained age-net is not exported directly: 'agebench convert-caffe' makes a Caffe "
-            "file of it; if its ages are 0 to 116, 'agebench export-onnx' takes that as "
-            "caffe-age-net-utkface:FILE"
+            "a trained age-net can't be exported directly: convert it to a Caffe file with "
+            "'agebench convert-caffe'; if its ages are 0 to 116, 'agebench export-onnx' then "
+            "accepts caffe-age-net-utkface:FILE"
         )
     about = about or ModelAbout()
     rule = decode_rule(decode)
@@ -285,7 +285,7 @@ def multi_crop_candidate(
     )
     graph = Graph()
     graph.reserve(*written.input_shapes, *written.output_shapes, "shares")
-    probabilities = _add_answer(graph, model, flip=flip)
+    probabilities = _add_probabilities(graph, model, flip=flip)
     add_age(graph, probabilities, written.bin_years, rule)
     proto = graph.model("multi_crop", written.input_shapes, written.output_shapes)
     return Candidate(
@@ -299,15 +299,15 @@ def _normalisation(model: MultiCropResNet) -> str:
 
 
 def checkpoint_candidate(path: Path, *, flip: bool = False) -> Candidate:
-    """Make a checkpoint of ``agebench train`` ready for export; its averaged weights, if any.
+    """Prepare a checkpoint of ``agebench train`` for export; its averaged weights, if any.
 
     Args:
         path: the checkpoint.
         flip: as for `multi_crop_candidate`.
 
     Raises:
-        WeightsError: there is no file, or it is damaged or no checkpoint.
-        UsageError: its settings do not fit this version, or its decoding can't be exported.
+        WeightsError: the file is missing, damaged or not a checkpoint.
+        UsageError: its settings are not valid in this version, or its decoding can't be exported.
         ModelError: a part of the network can't be exported.
     """
     saved = read_checkpoint(path)

@@ -1,7 +1,7 @@
-"""The gate that every exported file passes: the same ages as its source, under every runtime.
+"""The parity check: an exported file must give the same ages as its source under every runtime.
 
-Each runtime answers crops in batches of 1, 2, 7 and 64, with all views and with each one missing
-in turn where the model does without; its ages are held against those of the source model.
+Each runtime predicts ages in batches of 1, 2, 7 and 64, with all views and, if the model supports
+missing views, without each one in turn; the ages are compared with those of the source model.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ RUNTIMES: tuple[tuple[str, str], ...] = (
     ("onnxruntime", "cuda"),
     ("cv2dnn", "cpu"),
 )
-"""What a file is tried under: runtime and device."""
+"""Runtimes and devices under which a file is run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tolerance:
-    """How far a file's ages may be from its source's, years.
+    """Allowed difference of a file's ages from its source's, years.
 
     Attributes:
-        max_years: for no face more than this.
-        mean_years: on average over the faces of a batch size.
+        max_years: of any face.
+        mean_years: of the mean over the faces, for each batch size.
     """
 
     max_years: float = 0.01
@@ -55,10 +55,10 @@ TOLERANCES: dict[Precision, Tolerance] = {
     "float16": Tolerance(0.5, 0.1),
     "int8": Tolerance(5.0, 0.75),
 }
-"""What is allowed unless the caller says otherwise.
+"""The default tolerance of each precision.
 
-Float32 differs by the order in which numbers are added.  Half precision has 11 bits for each
-activation; with 8 bits single faces may move by years, so that the mean is what counts there.
+In float32, only the order of sums differs.  Half precision has 11 bits per activation; with 8 bits
+the ages of single faces may differ by years, so the mean matters more.
 """
 
 NEEDED: dict[Precision, frozenset[str]] = {
@@ -66,7 +66,7 @@ NEEDED: dict[Precision, frozenset[str]] = {
     "float16": frozenset({"onnxruntime"}),
     "int8": frozenset({"onnxruntime"}),
 }
-"""Runtimes that must load a file of that precision."""
+"""Runtimes that must be able to load a file of that precision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +74,10 @@ class ParityRow:
     """One runtime, batch size and missing view.
 
     Attributes:
-        runtime: what ran the file.
+        runtime: that ran the file.
         batch: faces per run.
-        missing: the view that was withheld; "" for none.
-        faces: how many were compared.
+        missing: the view that was removed; "" for none.
+        faces: number of faces compared.
         max_years, mean_years: absolute difference of ages from the source's.
     """
 
@@ -91,16 +91,16 @@ class ParityRow:
 
 @dataclass(frozen=True, slots=True)
 class ParityReport:
-    """What the gate found.
+    """Result of the parity check.
 
     Attributes:
         label: the source model.
-        crops: what they were, in words.
-        spread_years: standard deviation of the source's ages: parity on ages that are all the
-            same would prove nothing.
-        tolerance: what was allowed.
+        crops: description of the crops.
+        spread_years: standard deviation of the source's ages: if all were the same, equality
+            would prove nothing.
+        tolerance: the allowed difference.
         rows: all comparisons.
-        skipped: runtime and device that are not here, and why.
+        skipped: runtimes and devices that are not available, and why.
     """
 
     label: str
@@ -120,7 +120,7 @@ class ParityReport:
 
     @property
     def failed(self) -> ParityRow | None:
-        """The worst row that is above the tolerance; None where all passed."""
+        """The worst row that is above the tolerance; None if there is none."""
         over = [
             row
             for row in self.rows
@@ -136,10 +136,10 @@ class ParityReport:
         return json.dumps({**plain(self), "passed": self.failed is None}, indent=2) + "\n"
 
     def require(self) -> None:
-        """Raise unless everything is within the tolerance.
+        """Check that everything is within the tolerance.
 
         Raises:
-            ModelError: names runtime, batch, view and figures.
+            ModelError: it is not; the message names runtime, batch, view and differences.
         """
         row = self.failed
         if row is not None:
@@ -147,16 +147,16 @@ class ParityReport:
             raise ModelError(
                 f"the exported file differs from {self.label} by up to {row.max_years:.4g} years "
                 f"(mean {row.mean_years:.4g}) under {row.runtime.runtime}:{row.runtime.device} "
-                f"{row.runtime.version}, batch {row.batch}{without}; allowed are "
-                f"{self.tolerance.max_years:g} (mean {self.tolerance.mean_years:g}): nothing was "
-                "written"
+                f"{row.runtime.version}, batch {row.batch}{without}; at most "
+                f"{self.tolerance.max_years:g} (mean {self.tolerance.mean_years:g}) are allowed: "
+                "nothing was written"
             )
 
 
 def variants(crops: Crops, spec: FileSpec) -> Iterator[tuple[str, Crops]]:
-    """Yield the crops as they are, then with each view missing where the model allows it.
+    """Yield the crops unchanged, then without each view if the model supports missing views.
 
-    Faces that would be left without any view are left out.
+    Faces that would have no view left are omitted.
     """
     yield "", crops
     if spec.missing == "learned":
@@ -175,19 +175,19 @@ def compare_file(
     described: str,
     tolerance: Tolerance | None = None,
 ) -> ParityReport:
-    """Hold a file's ages against its source's under every runtime that is here.
+    """Compare a file's ages with its source's under every installed runtime.
 
     Args:
         path: the exported file.
-        source: ages by the model it was made from.
+        source: computes the ages of the model that it was made from.
         crops: of at least one face.
-        label: what to call the source.
-        described: what the crops are, in words.
+        label: name of the source.
+        described: description of the crops.
         tolerance: None for that of the file's precision.
 
     Raises:
-        ModelError: a runtime that must read the file can't, or the source answers otherwise than
-            with one finite age per face.
+        ModelError: a runtime that must read the file can't, or the source does not give one
+            finite age per face.
     """
     opened, skipped = _open_all(path)
     spec = opened[0].spec
@@ -235,7 +235,7 @@ def _ages(source: YearsSource, crops: Crops, label: str) -> Floats:
 
 def _rows(file: AgeFile, crops: Crops, expected: Floats, missing: str) -> Iterator[ParityRow]:
     for batch in BATCHES:
-        # Fewer faces than a batch holds come several times.
+        # If there are fewer faces than in a batch, they are repeated.
         order = np.resize(np.arange(len(crops)), max(len(crops), batch))
         answers = [
             file.answer(crops.take(order[start : start + batch]))[0]

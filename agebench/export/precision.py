@@ -1,7 +1,7 @@
-"""Files in half precision or with 8-bit numbers, and what that costs and gains.
+"""Files in half precision or 8 bits, and their accuracy, speed and size.
 
-Both keep float32 inputs and outputs, the normalisation of pixels and the decoding to years, where
-a few bits decide whole years.
+Both keep float32 for inputs, outputs, the normalisation of pixels and the decoding to years, where
+small rounding errors would change ages by years.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ TIMED_BATCHES = (1, 16)
 MIN_CALIBRATION_FACES = 16
 
 _DECODING = frozenset({"Softmax", "ArgMax", "Gather"})
-# Values of the decoding and of the masks for missing views, by the names the export gives them.
+# Values of the decoding and of the masks for missing views, by their names in exported graphs.
 _KEPT = frozenset(
     {AGE, PROBABILITIES, "below", "short_of_half", "steep_step", "step", "differences"}
     | {"there", "gone", "mask", "fill", "seen", "joined", "joint", "dense", "head", "ranks", "fc8"}
@@ -42,13 +42,13 @@ _KEPT = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """What a file of lower precision costs and gains against the float32 one.
+    """A file of lower precision compared with the float32 one.
 
     Attributes:
-        faces: on which the errors were measured.
+        faces: number of faces on which the errors were measured.
         mae_before, mae_after: mean absolute errors, years; None without known ages.
         moved_years: mean absolute difference of the two files' ages.
-        milliseconds: per batch size the median of one run, before and after, onnxruntime on CPU.
+        milliseconds: per batch size, median time of a run before and after, onnxruntime on CPU.
         bytes_before, bytes_after: sizes of the models.
     """
 
@@ -62,10 +62,10 @@ class Price:
 
 
 def to_float16(candidate: Candidate) -> Candidate:
-    """Return the candidate computing in half precision.
+    """Return the candidate in half precision.
 
     Raises:
-        ModelError: a weight is too large for it.
+        ModelError: a weight is too large.
     """
     kept = kept_nodes(candidate.model)
     halved = halve(candidate.model, kept)
@@ -74,14 +74,14 @@ def to_float16(candidate: Candidate) -> Candidate:
 
 
 def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
-    """Return the candidate with 8-bit weights and activations, where convolutions use them.
+    """Return the candidate with 8-bit weights and activations of the convolutions.
 
-    Static quantisation with scales per channel, of 7 bits where instructions of older processors
-    would overflow with 8.
+    Static quantisation with scales per channel; weights have 7 bits, because instructions of
+    older processors overflow with 8.
 
     Args:
         candidate: in float32.
-        calibration: crops of real faces, from which the range of each activation is taken.
+        calibration: crops of real faces, which determine the range of each activation.
 
     Raises:
         ModelError: there are too few faces.
@@ -89,19 +89,19 @@ def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
     """
     if len(calibration) < MIN_CALIBRATION_FACES:
         raise ModelError(
-            f"8-bit numbers need {MIN_CALIBRATION_FACES} faces or more to find their ranges, got "
+            f"8-bit quantisation needs at least {MIN_CALIBRATION_FACES} faces for calibration, got "
             f"{len(calibration)}"
         )
     try:
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
     except ImportError as error:
-        raise MissingDependencyError(f"8-bit numbers need onnxruntime: {error}") from error
+        raise MissingDependencyError(f"8-bit quantisation needs onnxruntime: {error}") from error
     names = list(candidate.spec.crop.views)
-    # Faces with a view missing too: what they put into the network has ranges of its own.
+    # Also faces with a missing view, whose activations have different ranges.
     shown = Crops.join([crops for _, crops in variants(calibration, candidate.spec)])
     reader = _reader(feeds_of(shown, names, PRESENT in candidate.spec.input_shapes))
-    # The quantiser changes what it is given, and warns unless this mark says that the graph is
-    # plain already (shapes inferred, normalisation folded).
+    # The quantiser modifies its input, and warns unless this property says that the graph was
+    # preprocessed (shapes inferred, normalisation folded).
     marked = onnx.ModelProto()
     marked.CopyFrom(candidate.model)
     onnx.helper.set_model_props(marked, {"onnx.quant.pre_process": "onnxruntime.quant"})
@@ -125,7 +125,7 @@ def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
 
 
 def _drop_foreign(model: onnx.ModelProto) -> None:
-    """Forget the operator sets that the quantiser announces and does not use."""
+    """Remove the operator sets that the quantiser imports but does not use."""
     used = {node.domain for node in model.graph.node}
     kept = [entry for entry in model.opset_import if entry.domain in used | {""}]
     del model.opset_import[:]
@@ -133,7 +133,7 @@ def _drop_foreign(model: onnx.ModelProto) -> None:
 
 
 def kept_nodes(model: onnx.ModelProto) -> set[str]:
-    """Return the nodes that stay in float32, by name: raw pixels, masks and the decoding."""
+    """Return the names of nodes that stay in float32: raw pixels, masks and the decoding."""
     inputs = {item.name for item in model.graph.input}
     return {
         node.name
@@ -151,7 +151,7 @@ def _reader(feeds: dict[str, npt.NDArray[np.float32]]) -> Any:
     count = len(next(iter(feeds.values())))
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]  # onnxruntime has no types
-        """Gives one face after another."""
+        """Provides one face at a time."""
 
         def __init__(self) -> None:
             self._rows = self._each()
@@ -167,7 +167,7 @@ def _reader(feeds: dict[str, npt.NDArray[np.float32]]) -> Any:
 
 
 def price_of(before: Candidate, after: Candidate, crops: Crops, ages: Floats | None) -> Price:
-    """Return `measure_price` of two candidates, written into a folder that goes away again."""
+    """Return `measure_price` of two candidates, written to a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="agebench-price-") as folder:
         paths = [Path(folder) / name for name in ("before.onnx", "after.onnx")]
         for path, candidate in zip(paths, (before, after), strict=True):
@@ -184,7 +184,7 @@ def measure_price(
         before: the float32 file.
         after: the other one.
         crops: faces that the second was not calibrated on.
-        ages: their true ages, float64 (n,), years; None where they are not known.
+        ages: their true ages, float64 (n,), years; None if unknown.
         repeats: runs per file and batch size.
     """
     with use_threads(usable_cores()):
@@ -209,7 +209,7 @@ def _interleaved(
     files: list[AgeFile], crops: Crops, batch: int, repeats: int
 ) -> tuple[float, float]:
     part = crops.take(np.resize(np.arange(len(crops)), batch))
-    runs: list[Callable[[], object]] = [lambda file=file: file.answer(part) for file in files]  # type: ignore[misc]  # mypy can't tell what a default binds
+    runs: list[Callable[[], object]] = [lambda file=file: file.answer(part) for file in files]  # type: ignore[misc]  # mypy can't infer the type of a default
     samples: list[list[float]] = [[], []]
     for turn in range(repeats + 3):
         pairs = list(zip(runs, samples, strict=True))

@@ -1,7 +1,7 @@
 """Random files in the layout of the published age network.
 
-They let every byte of the path be exercised where the published weights are not available, and
-are not age estimators: what they answer means nothing.
+They exercise the whole code path where the published weights are not available.  They are not age
+estimators: their output means nothing.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from agebench.runtimes.age_net_layout import (
 )
 from agebench.runtimes.caffe_model import CaffeLayer, Encoding, write_caffemodel
 
-# Spread of a pixel less the mean.  The activations keep it up to the last layer, where it is
-# divided out, so that the response normalisation has an effect and the softmax does not saturate.
+# Spread of a pixel minus the mean.  The activations keep it up to the last layer, where weights are
+# divided by it, so that response normalisation has an effect and the softmax does not saturate.
 _INPUT_SPREAD = 64.0
 _BIAS_LIMIT = 4.0
 
@@ -32,7 +32,7 @@ _BIAS_LIMIT = 4.0
 def random_age_net_layers(
     *, seed: int, classes: int = CLASSES, widths: Widths = PUBLISHED
 ) -> tuple[CaffeLayer, ...]:
-    """Return all layers with random weights and biases, the same for a seed on every machine.
+    """Return all layers with random weights and biases; a seed gives the same on every machine.
 
     Weights are uniform with the standard deviation of He et al. (2015), sqrt(2 / inputs).
 
@@ -59,14 +59,14 @@ def random_age_net(
     (`agebench.runtimes.age_net_layout`).
 
     Args:
-        path: where to; an existing file is replaced.
+        path: the file; an existing one is replaced.
         seed: 0 or more; equal seeds give equal bytes.
-        micro: few channels, about 60 kB; else the full 46 MB.
-        encoding: "v1" as the published file, or "v2".
+        micro: few channels, about 60 kB instead of 46 MB.
+        encoding: "v1" like the published file, or "v2".
         half: store half-precision numbers.
 
     Raises:
-        UsageError: a wrong seed or encoding.
+        UsageError: an invalid seed or encoding.
         AgebenchError: the file can't be written.
     """
     layers = random_age_net_layers(seed=seed, widths=MICRO if micro else PUBLISHED)
@@ -89,8 +89,8 @@ def _uniform(
 ) -> npt.NDArray[np.float32]:
     """Return float32 uniform in [-limit, limit).
 
-    numpy promises an unchanging stream for the raw bits only, not for what its generators make
-    of them; 24 bits are what a float32 holds.
+    NumPy guarantees a stable stream only for the raw bits, not for its generators' output; a
+    float32 has 24 bits of precision.
     """
     count = math.prod(shape)
     integers = np.asarray(bits.random_raw((count + 1) // 2), "<u8").view("<u4")[:count]

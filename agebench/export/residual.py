@@ -1,7 +1,7 @@
-"""Residual networks of `agebench.train` as nodes of an ONNX graph.
+"""Converts the residual networks of `agebench.train` to nodes of an ONNX graph.
 
-Written here instead of by PyTorch's exporter: batch normalisation is folded into the convolution
-before it, in double precision, and only operators are used that cv2.dnn 4.10 to 5.0 read.
+PyTorch's exporter is not used: here batch normalisation is folded into the preceding convolution in
+double precision, and only operators that cv2.dnn 4.10 to 5.0 can read are used.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Planes:
     size_hw: tuple[int, int]
 
     def windows(self, side: int, stride: int, pad: int) -> tuple[int, int]:
-        """Return how many windows fit downwards and across."""
+        """Return the number of windows in vertical and horizontal direction."""
         down, across = ((size + 2 * pad - side) // stride + 1 for size in self.size_hw)
         return down, across
 
@@ -57,10 +57,10 @@ def _flat(layers: Sequence[nn.Module]) -> Iterator[nn.Module]:
 
 
 def add_layers(graph: Graph, layers: Sequence[nn.Module], value: Planes, hint: str) -> Planes:
-    """Add layers one after another; return the last one's value.
+    """Add layers in sequence; return the output of the last one.
 
     Raises:
-        ModelError: a layer is of a kind that is not known here.
+        ModelError: a layer of an unsupported kind.
     """
     waiting = list(_flat(layers))
     while waiting:
@@ -111,7 +111,7 @@ def _add_gate(graph: Graph, gate: SqueezeExcitation, value: Planes, hint: str) -
 def _add_max_pool(graph: Graph, layer: nn.MaxPool2d, value: Planes, hint: str) -> Planes:
     side, stride, pad = map(_one, (layer.kernel_size, layer.stride, layer.padding))
     if layer.ceil_mode:
-        raise ModelError("a max-pool with sizes rounded up can't be exported to ONNX")
+        raise ModelError("max pooling with ceil_mode can't be exported to ONNX")
     name = graph.node(
         "MaxPool",
         [value.name],
@@ -124,16 +124,14 @@ def _add_max_pool(graph: Graph, layer: nn.MaxPool2d, value: Planes, hint: str) -
 
 
 def _add_average_pool(graph: Graph, layer: nn.AvgPool2d, value: Planes, hint: str) -> Planes:
-    """Add the halving of a shortcut; borders count only the pixels that are there.
+    """Add the pooling of a shortcut, which halves sides; padding is not included in averages.
 
-    An odd side is padded by what is missing and not rounded up (ONNX's ceil_mode), with which
-    cv2.dnn 4.x comes to a height of 0 where a height of 1 is halved.
+    An odd side is padded instead of using ONNX's ceil_mode, with which cv2.dnn 4.x computes a
+    height of 0 as half of 1.
     """
     settings = (layer.kernel_size, layer.stride, layer.padding)
     if tuple(map(_one, settings)) != (2, 2, 0) or not layer.ceil_mode or layer.count_include_pad:
-        raise ModelError(
-            "the only average-pools that can be exported to ONNX are those that halve shortcuts"
-        )
+        raise ModelError("only average pooling that halves a shortcut can be exported to ONNX")
     height, width = value.size_hw
     name = graph.node(
         "AveragePool",
@@ -148,7 +146,7 @@ def _add_average_pool(graph: Graph, layer: nn.AvgPool2d, value: Planes, hint: st
 
 
 def _one(number: int | tuple[int, ...] | None) -> int:
-    """Return the side of something square."""
+    """Return the side of a square window."""
     sides = set(number) if isinstance(number, tuple) else {number}
     if len(sides) != 1 or None in sides:
         raise ModelError(f"only square windows can be exported to ONNX, got {number}")
@@ -157,7 +155,7 @@ def _one(number: int | tuple[int, ...] | None) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kernel:
-    """What a convolution is: weights (outputs, inputs, side, side), biases (outputs,), steps."""
+    """A convolution: weights (outputs, inputs, side, side), biases (outputs,) and settings."""
 
     weights: Floats
     biases: Floats | None
@@ -173,12 +171,12 @@ def _add_convolution(
     biases = np.zeros(len(weights)) if layer.bias is None else as_floats(layer.bias)
     if isinstance(norm, BatchNorm):
         weights, biases = folded(weights, biases, norm)
-    stride, pad = _one(layer.stride), _one(layer.padding)  # type: ignore[arg-type]  # never a text here
+    stride, pad = _one(layer.stride), _one(layer.padding)  # type: ignore[arg-type]  # never text here
     return _convolve(graph, value, _Kernel(weights, biases, stride, pad, layer.groups), hint)
 
 
 def folded(weights: Floats, biases: Floats, norm: BatchNorm) -> tuple[Floats, Floats]:
-    """Return weights and biases that do what a convolution and the normalisation after it do."""
+    """Return weights and biases of a convolution that includes the normalisation after it."""
     if norm.running_mean is None or norm.running_var is None:
         raise ModelError("a normalisation without running statistics can't be exported to ONNX")
     scale = as_floats(norm.weight) / np.sqrt(as_floats(norm.running_var) + norm.eps)

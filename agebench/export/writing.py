@@ -1,4 +1,4 @@
-"""From a candidate to a file that was proven equal, or to no file at all."""
+"""Writes a candidate to a file, if the file is equal to its source."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _SEED = 20
 
 
 class CheckReport(Protocol):
-    """What a parity gate found, whatever was compared."""
+    """Result of a parity check."""
 
     def to_json(self) -> str:
-        """Return it as text for the file beside the model."""
+        """Return it as JSON for the file next to the model."""
         ...
 
 
@@ -43,8 +43,8 @@ class Written(Generic[_Report]):
     Attributes:
         path: the model.
         size_bytes: its size.
-        report: what the gate found; None where it was left out.
-        report_path: where that lies; None without one.
+        report: result of the parity check; None if it was skipped.
+        report_path: file of the report; None without one.
     """
 
     path: Path
@@ -54,15 +54,15 @@ class Written(Generic[_Report]):
 
 
 def report_beside(path: Path) -> Path:
-    """Return where the report of a model lies: ``model.parity.json`` beside ``model.onnx``."""
+    """Return the path of a model's report: ``model.parity.json`` for ``model.onnx``."""
     return path.with_name(f"{path.stem}.parity.json")
 
 
 def serialise(model: onnx.ModelProto, spec: object, kind: Kind = "age-estimator") -> bytes:
-    """Return the file's bytes: the model with `spec` as its metadata, checked again as a whole.
+    """Return the file's bytes: the model with `spec` as its metadata, checked by `onnx.checker`.
 
     Raises:
-        AgebenchError: the model is larger than an ONNX file may be.
+        AgebenchError: the model is too large for an ONNX file.
     """
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
@@ -84,15 +84,15 @@ def export(
     tolerance: Tolerance | None = None,
     check: bool = True,
 ) -> Written[ParityReport]:
-    """Write a candidate as one ONNX file, with the report of the parity gate beside it.
+    """Write a candidate as one ONNX file, and the report of the parity check next to it.
 
     Args:
-        candidate: what to write.
-        out: the file; one that is there is replaced, but only by one that passed.
-        crops: to compare with; None for generated ones.
-        described: what the crops are, in words.
+        candidate: to be written.
+        out: the file; an existing one is replaced only if the check passes.
+        crops: for the comparison; None for generated ones.
+        described: description of the crops.
         tolerance: None for that of the precision.
-        check: False leaves the gate out; the file is still loaded once, and no report written.
+        check: False skips the parity check; the file is loaded once, and no report is written.
 
     Raises:
         ModelError: a runtime can't load the file, or its ages differ: nothing is written.
@@ -125,7 +125,7 @@ def export(
 
 
 def proven(content: bytes, name: str, prove: Callable[[Path], _Report | None]) -> _Report | None:
-    """Have `prove` look at the bytes as a file of that name, in a folder that goes away again."""
+    """Call `prove` with a temporary file that has this name and content; return its result."""
     with tempfile.TemporaryDirectory(prefix="agebench-export-") as folder:
         path = Path(folder) / name
         path.write_bytes(content)
@@ -135,14 +135,14 @@ def proven(content: bytes, name: str, prove: Callable[[Path], _Report | None]) -
 def write_with_companions(
     out: Path, content: bytes, report: _Report | None, trained: TrainingHashes | None = None
 ) -> Written[_Report]:
-    """Write the model, its report and what it has seen; those of an earlier file go away.
+    """Write the model, its report and the list of its training pictures.
 
-    Each companion holds the model's sha256.  The model gets its name last: a run that is stopped
-    between two names leaves a list that says that it is of another model, never a model whose
-    list is an older one's.
+    Companions of an earlier file are removed.  Each contains the model's sha256.  The model is
+    renamed last: if the run is interrupted in between, a list may belong to another model, which
+    its sha256 shows, but no model has an outdated list.
 
     Raises:
-        AgebenchError: one can't be written; what was there is as it was.
+        AgebenchError: one can't be written; existing files are unchanged.
     """
     sha256 = hashlib.sha256(content).hexdigest()
     listed, beside = hashes_beside(out), report_beside(out)

@@ -1,4 +1,4 @@
-"""Faces with ages for one picture or many: detector, crops and estimators in one object."""
+"""Predicts ages for pictures: detector, crops and estimators in one object."""
 
 from __future__ import annotations
 
@@ -39,26 +39,26 @@ from agebench.vision.images import MAX_PIXELS, Channels, Picture, to_image
 from agebench.vision.regions import require_regions
 
 FACES_AT_ONCE = 256
-"""Faces of one picture whose crops are in memory at the same time."""
+"""Limit of the faces of one picture whose crops are in memory at the same time."""
 
 
 class AgePredictor:
-    """Finds all faces of pictures and says how old they are.
+    """Finds all faces in pictures and predicts their ages.
 
-    Models are loaded once, when it is made.  Its methods may be called from several threads.
+    Models are loaded by the constructor.  Methods may be called from several threads.
 
     Args:
-        estimators: one or several, by name (``"hse-mobilenet"``) or as objects; None takes
+        estimators: one or several, by name (``"hse-mobilenet"``) or as objects; None uses
             `agebench.registry.defaults.PREDICT_ESTIMATOR`.
-        detector: by name or as an object, and then it is never replaced; None takes the best
-            that is available, and `detector_note` says which and why.
+        detector: by name or as an object, and is then never replaced; None uses the best one
+            available, and `detector_note` says which and why.
         channels: order of the channels of arrays, "bgr" or "rgb".
         max_pixels: larger picture files are refused.
-        tiles: look at large pictures in parts too (`agebench.prediction.tiles`); None does so
-            where no detector was named.
+        tiles: also search parts of large pictures (`agebench.prediction.tiles`); None does so
+            if no detector was named.
 
     Raises:
-        UsageError: an unknown name or option, or the same estimator twice.
+        UsageError: an unknown name or option, or an estimator given twice.
         WeightsUnavailableError: a model file is not available.
 
     >>> import numpy as np
@@ -84,7 +84,7 @@ class AgePredictor:
             require_registered(DETECTORS, detector)
         self._estimators = dict(map(_loaded, listed))
         if len(self._estimators) != len(listed):
-            raise UsageError("an estimator is given twice: give each once")
+            raise UsageError("an estimator is given twice: name each once")
         self.tiles = detector is None if tiles is None else tiles
         wanted, why = own_detector(detector, [each.spec for each in self._estimators.values()])
         found = best_detector() if wanted is None else (*named_detector(wanted), "")
@@ -96,7 +96,7 @@ class AgePredictor:
 
     @property
     def estimators(self) -> Mapping[str, Estimator]:
-        """The estimators by what they are called in the answers."""
+        """The estimators by their name in the results."""
         return dict(self._estimators)
 
     @property
@@ -106,14 +106,14 @@ class AgePredictor:
 
     @property
     def detector_name(self) -> str:
-        """What the detector is called in the answers: its reference, and whether tiles are used."""
+        """The detector's name in the results: its reference, and whether tiles are used."""
         return self._detector_name
 
     def predict(self, pictures: Iterable[Picture]) -> list[PredictedPicture]:
-        """Return one answer per picture, in order.
+        """Return one result per picture, in order.
 
-        A picture that can't be read or examined does not end it: its `status` is not "ok" and its
-        `reason` says why.
+        If a picture can't be read or processed, its `status` is not "ok" and its `reason` says
+        why; the other pictures are processed.
 
         Raises:
             UsageError: a single picture instead of a list, or something that is not a picture.
@@ -132,15 +132,15 @@ class AgePredictor:
         name: str | None = None,
         keep: Callable[[Image], None] | None = None,
     ) -> PredictedPicture:
-        """Return the answer for one picture.
+        """Return the result for one picture.
 
         Args:
             picture: see `to_image`.
-            name: what it is called in the answer; its path if left out.
-            keep: is handed the decoded picture, for drawing.
+            name: of the picture in the result; default: its path.
+            keep: called with the decoded picture, for drawing.
 
         Raises:
-            UsageError: it is not a picture at all (see `to_image`).
+            UsageError: it is not a picture (see `to_image`).
         """
         if name is None:
             name = str(picture) if isinstance(picture, (str, Path)) else ""
@@ -157,7 +157,7 @@ class AgePredictor:
     def predict_image(
         self, image_bgr: Image, name: str = "", times: dict[str, float] | None = None
     ) -> PredictedPicture:
-        """Return the answer for a decoded picture, uint8 (height, width, 3), B, G, R."""
+        """Return the result for a decoded picture, uint8 (height, width, 3), B, G, R."""
         times = {} if times is None else times
         find = detect_in_tiles if self.tiles else found_faces
         try:
@@ -186,10 +186,10 @@ class AgePredictor:
     def ages_of(
         self, image_bgr: Image, frames: Sequence[FaceFrame], times: dict[str, float] | None = None
     ) -> dict[str, list[AgeAnswer]]:
-        """Return what each estimator says of each face, in the order of their `frames`.
+        """Return each estimator's answer for each face, in the order of `frames`.
 
         Raises:
-            LeftOutError: a picture of an odd shape.
+            LeftOutError: the crops can't be cut from a picture of this shape.
         """
         times = {} if times is None else times
         answers: dict[str, list[AgeAnswer]] = {name: [] for name in self._estimators}
@@ -204,7 +204,7 @@ class AgePredictor:
         return answers
 
     def crops_of(self, image_bgr: Image, faces: Sequence[Face], spec: CropSpec) -> Crops:
-        """Return the crops of faces as an estimator asks for them."""
+        """Return the crops of faces according to an estimator's `spec`."""
         frames = [canonical_frame(face, self._detector.spec) for face in faces]
         return cut_crops(image_bgr, frames, spec)
 
@@ -220,7 +220,7 @@ class AgePredictor:
 
 
 def _why_no_age(faces: Sequence[PredictedFace]) -> str:
-    """Return the first reason where no face has an age from any estimator; "" else."""
+    """Return the first reason if no face has an age from any estimator, otherwise ""."""
     answers = [answer for face in faces for answer in face.ages.values()]
     if not answers or any(answer.years is not None for answer in answers):
         return ""
@@ -229,15 +229,15 @@ def _why_no_age(faces: Sequence[PredictedFace]) -> str:
 
 @contextmanager
 def _timed(times: dict[str, float], stage: str) -> Iterator[None]:
-    begun = time.perf_counter()
+    start = time.perf_counter()
     try:
         yield
     finally:
-        times[stage] = times.get(stage, 0.0) + (time.perf_counter() - begun) * 1000
+        times[stage] = times.get(stage, 0.0) + (time.perf_counter() - start) * 1000
 
 
 def detector_label(reference: str, *, tiles: bool) -> str:
-    """Return what a detector is called in the answers.
+    """Return a detector's name in the results.
 
     >>> detector_label("yunet", tiles=True)
     'yunet + tiles'
@@ -267,13 +267,13 @@ def _loaded(item: str | Estimator) -> tuple[str, Estimator]:
 
 
 def ask(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
-    """Return one answer per face; a face that the estimator fails on does not touch the others."""
+    """Return one answer per face; if the estimator fails on one, the others still get an age."""
     count = len(crops)
     if count == 0:
         return []
     try:
         return _answers(estimator, crops)
-    except Exception as error:  # an estimator may be anybody's, and one face may be the cause
+    except Exception as error:  # third-party code, and one face may be the cause
         if count == 1:
             return [AgeAnswer(None, reason=error_text(error))]
     return [ask(estimator, crops.take(slice(row, row + 1)))[0] for row in range(count)]
@@ -290,7 +290,7 @@ def _answers(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
 
 
 def interval_of(estimator: Estimator, prediction: AgePrediction) -> tuple[float, float] | None:
-    """Return the ends between which the middle 80 % of a distribution lie, years."""
+    """Return the central 80 % interval of a distribution, years."""
     bins = estimator.spec.bins
     if bins is None or prediction.probabilities is None:
         return None
@@ -300,18 +300,17 @@ def interval_of(estimator: Estimator, prediction: AgePrediction) -> tuple[float,
 
 
 def check_explainable(name: str, estimator: Estimator) -> None:
-    """Check, on black crops, that an estimator can do without each of its views.
+    """Check, on black crops, that an estimator works without each of its views.
 
     Raises:
-        UsageError: it has a single view, or can't do without one of them.
+        UsageError: it has a single view, or needs one of them.
     """
     spec = estimator.spec.crop
     if len(spec.views) < 2:
         (view,) = spec.views
         raise UsageError(
-            f"--explain leaves out one view at a time, but {name!r} uses only {view!r}: name an "
-            "estimator with several views, such as an exported multi-crop model "
-            "(onnx:FILE)"
+            f"--explain removes one view at a time, but {name!r} uses only {view!r}: name an "
+            "estimator with several views, such as an exported multi-crop model (onnx:FILE)"
         )
     black = Crops(
         {view: np.zeros((1, *shape.size_hw, 3), np.uint8) for view, shape in spec.views.items()},
@@ -324,21 +323,21 @@ def check_explainable(name: str, estimator: Estimator) -> None:
                 estimator.predict(black.without(view))
         except AgebenchError as error:
             raise UsageError(
-                f"--explain can't leave {view!r} out: {name!r} needs it ({error})"
+                f"--explain can't remove {view!r}: {name!r} needs it ({error})"
             ) from error
 
 
 def moved_years(estimator: Estimator, crops: Crops) -> list[dict[str, float | None]]:
-    """Return for each face by how many years each view moved the age.
+    """Return for each face by how many years each view changes the age.
 
-    It is the age with all views less the age without that one: above 0 if the view makes the
-    person older.  None for a view that the face lacks anyway, or without which there is no age.
+    This is the age with all views minus the age without the view: above 0 if the view makes the
+    person older.  None if the face lacks the view, or if there is no age without it.
     """
     whole = ask(estimator, crops)
     moved: list[dict[str, float | None]] = [{} for _ in whole]
     for view in estimator.spec.crop.views:
         for row, answer in enumerate(ask(estimator, crops.without(view))):
-            with_all, had = whole[row].years, bool(crops.present[view][row])
-            known = with_all is not None and answer.years is not None and had
-            moved[row][view] = with_all - answer.years if known else None  # type: ignore[operator]  # known says so
+            with_all, without = whole[row].years, answer.years
+            known = with_all is not None and without is not None and crops.present[view][row]
+            moved[row][view] = with_all - without if known else None  # type: ignore[operator]  # both are known
     return moved

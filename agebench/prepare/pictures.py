@@ -1,4 +1,4 @@
-"""One picture: read, find the faces, cut the views, write the files."""
+"""Prepares one picture: reads it, finds the faces, cuts the views and writes the files."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,5}\Z")
 
 
 def readable_stem(source: str) -> str:
-    """Return what a source's file name says, in letters, digits, ``_`` and ``-`` alone.
+    """Return a source's file name in only letters, digits, ``_`` and ``-``.
 
     >>> readable_stem("albums/Zoë 7.JPG"), readable_stem("東京.png")
     ('Zoe_7', 'picture')
@@ -54,9 +54,9 @@ def _stem(source: str, digits: int) -> str:
 def stems(sources: Iterable[str], digits: int = HASH_DIGITS) -> dict[str, str]:
     """Return a stem for each source name.
 
-    The stem is the readable part and the first `digits` of the SHA-256 of the whole name, so that
-    it does not depend on which other pictures there are.  Should two be the same even so, on a
-    file system that does not tell case, those get the whole hash.
+    The stem is the readable part and the first `digits` of the SHA-256 of the whole name, so it
+    does not depend on the other pictures.  If two are nevertheless equal, ignoring case as some
+    file systems do, they get the whole hash.
     """
     short = {source: _stem(source, digits) for source in sources}
     counts = Counter(stem.lower() for stem in short.values())
@@ -67,13 +67,13 @@ def stems(sources: Iterable[str], digits: int = HASH_DIGITS) -> dict[str, str]:
 
 
 def face_name(stem: str, face_index: int) -> str:
-    """Return the name of one face's files, without suffix."""
+    """Return the name of a face's files, without suffix."""
     return f"{stem}-{face_index}"
 
 
 JPEG_QUALITY = 95
 JPEG_SAMPLING = "4:4:4"
-"""Colour at full resolution: the crops are small, and colour tells something about skin."""
+"""Colour at full resolution: the crops are small, and the colour of skin matters."""
 
 _ORIENTATION_TAG = 0x0112
 _TURNED = range(2, 9)
@@ -86,10 +86,10 @@ class PreparationTask:
     Attributes:
         path: the picture's file.
         source: its name in the data set.
-        stem: what its files' names begin with.
-        group: the folder of its age group.
-        landmarks_path: its landmark file, where the data set has one.
-        labelled_xyxy: where the labelled face is, where the data set says it.
+        stem: start of its files' names.
+        group: folder of its age group.
+        landmarks_path: its landmark file, if the data set has one.
+        labelled_xyxy: box of the labelled face, if the data set states it.
     """
 
     path: Path
@@ -102,7 +102,7 @@ class PreparationTask:
 
 @dataclass(frozen=True, slots=True)
 class PreparationPlan:
-    """What is the same for all pictures: the detector's reference, settings and folders."""
+    """Settings for all pictures: the detector's reference, options and folders."""
 
     detector: str
     settings: PrepareSettings
@@ -121,7 +121,7 @@ def encode_jpeg(image_bgr: Image) -> bytes:
     """Return a picture as a JPEG file's bytes.
 
     Raises:
-        ImageError: it is too large for a JPEG, whose sides hold 65,535 pixels at most.
+        ImageError: it is too large for a JPEG, whose sides are limited to 65,535 pixels.
     """
     options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY]
     options += [cv2.IMWRITE_JPEG_SAMPLING_FACTOR, cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444]
@@ -129,18 +129,20 @@ def encode_jpeg(image_bgr: Image) -> bytes:
     try:
         done, data = cv2.imencode(".jpg", image_bgr, options)
     except cv2.error as error:
-        raise ImageError(f"{width}x{height} pixels can't be a JPEG: {error.err}") from error
+        raise ImageError(
+            f"a picture of {width}x{height} pixels can't be a JPEG: {error.err}"
+        ) from error
     if not done:
-        raise ImageError(f"{width}x{height} pixels can't be a JPEG")
+        raise ImageError(f"a picture of {width}x{height} pixels can't be a JPEG")
     return bytes(data.tobytes())
 
 
 def is_upright_jpeg(data: bytes) -> bool:
-    """Tell whether a decodable file is a gray or colour JPEG that no EXIF tag turns."""
+    """Return whether a decodable file is a gray or colour JPEG that no EXIF tag rotates."""
     try:
         header = PillowImage.open(io.BytesIO(data), formats=("JPEG",))
         turned = header.getexif().get(_ORIENTATION_TAG) in _TURNED
-    except Exception:  # not a JPEG, or metadata that Pillow can't read: encoded anew
+    except Exception:  # not a JPEG, or metadata that Pillow can't read: encoded again
         return False
     return header.mode in ("RGB", "L") and not turned
 
@@ -155,7 +157,7 @@ class PicturePreparer:
         self._store = Store(plan.out, plan.scratch)
 
     def prepare(self, task: PreparationTask) -> PictureRecord:
-        """Write one picture's files; what is wrong with the picture itself is in the record.
+        """Write a picture's files; problems of the picture itself are stated in the record.
 
         Raises:
             AgebenchError: the output can't be written.
@@ -178,7 +180,7 @@ class PicturePreparer:
         return PictureRecord(task.source, "ok", "", sha256, found, tuple(faces), sizes)
 
     def _faces(self, task: PreparationTask, image: Image) -> tuple[Sequence[_Found], int]:
-        """Return the faces to keep, the largest first, and how many there are."""
+        """Return the faces to keep, the largest first, and the number of faces found."""
         if self._settings.landmarks == "dataset" and task.landmarks_path is not None:
             return [_from_dataset(task.landmarks_path)], 1
         seen = find_faces(
@@ -198,7 +200,7 @@ class PicturePreparer:
     def _cut(
         self, task: PreparationTask, data: bytes, image: Image, kept: Sequence[_Found]
     ) -> tuple[list[FaceRecord], dict[str, bytes]]:
-        """Return the faces' records and the content of all files by name."""
+        """Return the records of the faces, and the content of all files by name."""
         (crops,) = cut_faces(image, [found.frame for found in kept], [self._crop_spec])
         records: list[FaceRecord] = []
         files: dict[str, bytes] = {}
@@ -222,7 +224,7 @@ class PicturePreparer:
 
 
 def _from_dataset(path: Path) -> _Found:
-    """Return the face that a landmark file of the data set tells of."""
+    """Return the face of a landmark file of the data set."""
     try:
         points = read_pts(path)
     except DatasetError as error:
@@ -240,7 +242,7 @@ def prepare_pictures(
     """Yield each task with its record's line, in order.
 
     Raises:
-        AgebenchError: the output can't be written, or a process can't work at all.
+        AgebenchError: the output can't be written, or no process can be used.
     """
     count = min(processes, len(tasks))
     if count > 1:
@@ -261,8 +263,8 @@ def _in_this_process(
 
 
 def worker(plan: PreparationPlan) -> Callable[[PreparationTask], tuple[PreparationTask, str]]:
-    """Return what prepares one picture, on one thread; runs in a child too."""
-    # Sums in another order would give other crops.
+    """Return a function that prepares one picture on one thread; also used in child processes."""
+    # With several threads, sums in a different order would change the crops.
     cv2.setNumThreads(1)
     preparer = PicturePreparer(plan)
     return lambda task: (task, preparer.prepare(task).to_line())
@@ -271,7 +273,7 @@ def worker(plan: PreparationPlan) -> Callable[[PreparationTask], tuple[Preparati
 def _given_up(task: PreparationTask, death: Death) -> tuple[PreparationTask, str]:
     if death.killed:
         raise AgebenchError(
-            f"the process at work on {task.source!r} was killed {TRIES} times, perhaps for lack "
-            "of memory: run the same command with fewer --processes to resume"
+            f"the process working on {task.source!r} was killed {TRIES} times, perhaps because "
+            "memory was short: run the same command with fewer --processes to resume"
         )
     return task, PictureRecord(task.source, "crashed", death.reason).to_line()

@@ -1,6 +1,6 @@
 """The fields of typed records: ranges and units in annotations, and readers of values.
 
-`agebench.util.typed_records` combines these to readers of records.
+`agebench.util.typed_records` combines these into readers of records.
 """
 
 from __future__ import annotations
@@ -75,14 +75,14 @@ class Filled:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class AtMost:
-    """How many items a list may have: a file with more is made to fill a reader's memory."""
+    """Maximum length of a list: a file with more is meant to fill the reader's memory."""
 
     items: int
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class By:
-    """Is read by a function of its own, which raises `StructureError` or `ValueError`."""
+    """Read by this function, which raises `StructureError` or `ValueError`."""
 
     decode: Decode
 
@@ -125,7 +125,7 @@ def flag(value: Any) -> bool:
 
 
 def read_by(decode: Decode) -> Decode:
-    """Return what reads by a function, whose ValueErrors say what was expected."""
+    """Return a reader that calls `decode`, whose ValueErrors say what was expected."""
 
     def read(value: Any) -> Any:
         try:
@@ -155,7 +155,7 @@ def bare_number(value: Any) -> float:
 
 
 def number_within(rule: Between) -> Decode:
-    """Return what reads a number of a range."""
+    """Return a reader of numbers in a range."""
     low, high = rule.low, rule.high
 
     def read(value: Any) -> Any:
@@ -169,7 +169,7 @@ def number_within(rule: Between) -> Decode:
 
 
 def whole_within(rule: Between) -> Decode:
-    """Return what reads a whole number of a range."""
+    """Return a reader of whole numbers in a range."""
     low, high = rule.low, rule.high
 
     def read(value: Any) -> Any:
@@ -182,7 +182,7 @@ def whole_within(rule: Between) -> Decode:
 
 
 def one_of(values: Sequence[object]) -> Decode:
-    """Return what reads one of a few values."""
+    """Return a reader of one of a few values."""
     kinds = set(map(type, values))
 
     def read(value: Any) -> Any:
@@ -196,7 +196,7 @@ def one_of(values: Sequence[object]) -> Decode:
 
 
 def choice(values: Sequence[object]) -> Decode:
-    """Return what reads one of a few values, and hints at the nearest."""
+    """Return a reader of one of a few values, whose error suggests the nearest."""
     read_one = one_of(values)
 
     def read(value: Any) -> Any:

@@ -1,12 +1,12 @@
-"""Parsed JSON and TOML to frozen dataclasses, whose annotations say what each field must be.
+"""Converts parsed JSON and TOML to frozen dataclasses, and checks them against the annotations.
 
-What does not fit is one sentence with its place: "estimators[0].name: expected text, got 3".  A
-field with a default may be missing.
+Errors are one sentence with the place: "estimators[0].name: expected text, got 3".  Fields with a
+default may be missing.
 
-`read_record` is for results, whose fields say what range they are of.  It leaves fields alone that
-the dataclass does not have, as a later version may have added them, and keeps values as they are: a
-whole number stays one where any number would do.  `read_dataclass` is for what people write and for
-the specs of models: it refuses unknown keys, and a number of a field that is a float becomes one.
+`read_record` is for results, whose annotations give ranges.  It ignores unknown fields, which a
+later version may have added, and does not convert values: an int remains an int in a field for any
+number.  `read_dataclass` is for files written by people and for the specs of models: it refuses
+unknown keys and converts int to float where the field is a float.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ _Record = TypeVar("_Record")
 def read_record(value: Any, kind: type[_Record]) -> _Record:
     """Turn parsed JSON into the dataclass `kind`.
 
-    Fields may be str, bool, int, float, Any, Literal, tuple, mappings from names, dataclasses, one
-    of these or None, and any of them annotated with `Between`, `Filled`, `AtMost` or `By`.  A
-    TypedDict is checked and left as it is: for records of which there are very many.
+    Fields may be str, bool, Any, Literal, tuple, mappings from names, dataclasses, each of these
+    or None, and types annotated with `Between`, `Filled`, `AtMost` or `By`, as int and float must
+    be.  A TypedDict is checked and not converted, which is faster if there are very many.
 
     Raises:
         StructureError: it is not such a record; says where, what was expected and what was got.
@@ -74,15 +74,15 @@ def read_record(value: Any, kind: type[_Record]) -> _Record:
         ...
     agebench.util.record_fields.StructureError: ages[1]: expected a number from 0 to 120, got -4.5
     """
-    record: _Record = decoder(kind)(value)
+    record: _Record = decoder(cast("Any", kind))(value)
     return record
 
 
 def read_dataclass(values: Mapping[str, Any], table: type[_Record]) -> _Record:
-    """Turn parsed TOML or JSON into the dataclass `table`, of which every key is known.
+    """Turn parsed TOML or JSON into the dataclass `table`; unknown keys are refused.
 
-    Fields are as in `read_record`, and may be plain int and float, and unions of several types.
-    None is never written, it is left out.
+    Fields are as for `read_record`, or plain int and float, or unions of several types.  A field
+    that is None is left out of the file.
 
     Raises:
         StructureError: a key is unknown or missing, or a value does not fit; names the key path.
@@ -97,12 +97,12 @@ def read_dataclass(values: Mapping[str, Any], table: type[_Record]) -> _Record:
         ...
     agebench.util.record_fields.StructureError: siz: unknown key: did you mean 'size'?
     """
-    record: _Record = _made(cast("Any", table), strict=True)(values)
+    record: _Record = decoder(cast("Any", table), strict=True)(values)
     return record
 
 
 def require(condition: object, message: str) -> None:
-    """Refuse a table whose values do not go together; `read_dataclass` says which table it is.
+    """Refuse a table with inconsistent values; `read_dataclass` adds which table it is.
 
     Raises:
         ValueError: the condition does not hold.
@@ -111,42 +111,37 @@ def require(condition: object, message: str) -> None:
         raise ValueError(message)
 
 
-def decoder(hint: Any) -> Decode:
-    """Return what reads values of a type; made once for each.
+@cache
+def decoder(hint: Any, *, strict: bool = False) -> Decode:
+    """Return the function that reads values of a type; `strict` as in `read_dataclass`.
 
     Raises:
-        TypeError: no such values are read.
+        TypeError: values of this type can't be read.
     """
-    return _made(hint)
-
-
-@cache
-def _made(hint: Any, *, strict: bool = False) -> Decode:
-    """What reads values of a type; `strict` as `read_dataclass` does."""
     if dataclasses.is_dataclass(hint):
         return _record(cast("type[Any]", hint), strict)
     if typing.is_typeddict(hint):
-        return _left_as_it_is(hint)
+        return _typed_dict(hint)
     origin, parts = get_origin(hint), get_args(hint)
-    made: Mapping[Any, Callable[[], Decode]] = {
-        Union: lambda: _either(hint) if strict else _maybe(_made(_not_none(hint))),
-        UnionType: lambda: _either(hint) if strict else _maybe(_made(_not_none(hint))),
+    origin = Union if origin is UnionType else origin
+    makers: Mapping[Any, Callable[[], Decode]] = {
+        Union: lambda: _union(hint) if strict else _optional(decoder(_not_none(hint))),
         Annotated: lambda: _annotated(parts[0], parts[1]),
         Literal: lambda: choice(parts) if strict else one_of(parts),
-        tuple: lambda: _listed(hint, None, strict),
-        Mapping: lambda: _mapping(_made(parts[1], strict=strict), strict),
+        tuple: lambda: _tuple(hint, None, strict),
+        Mapping: lambda: _mapping(decoder(parts[1], strict=strict), strict),
     }
-    if origin in made:
-        return made[origin]()
+    if origin in makers:
+        return makers[origin]()
     if strict and hint in (int, float):
         return bare_whole if hint is int else bare_number
     if hint not in _PLAIN:
-        raise TypeError(f"no values of {hint} are read: annotate it with what it must be")
+        raise TypeError(f"values of {hint} can't be read: annotate it with their range")
     return _PLAIN[hint]
 
 
 def _not_none(hint: Any) -> Any:
-    """The one type that stands beside None in a union; a type that is not a union as it is."""
+    """The type other than None in a union; `hint` itself if it is not a union."""
     if get_origin(hint) not in (Union, UnionType):
         return hint
     (inner,) = (part for part in get_args(hint) if part is not NoneType)
@@ -159,15 +154,15 @@ def _annotated(kind: Any, rule: Any) -> Decode:
     if isinstance(rule, Between):
         return whole_within(rule) if kind is int else number_within(rule)
     if isinstance(rule, AtMost):
-        return _listed(kind, rule.items)
+        return _tuple(kind, rule.items)
     return filled_text
 
 
 def keyed(names: Mapping[Any, str], hint: Any) -> Decode:
-    """Return what reads an object of certain fields, all of one type, to a mapping.
+    """Return the function that reads an object's fields, all of one type, as a mapping.
 
     Args:
-        names: of the fields, by the key that each has in the mapping.
+        names: of the fields, by the key of each in the mapping.
         hint: their type.
     """
     inner, nullable = decoder(_not_none(hint)), hint != _not_none(hint)
@@ -178,15 +173,15 @@ def keyed(names: Mapping[Any, str], hint: Any) -> Decode:
 def require_fields(
     value: Mapping[str, Any], names: Sequence[str], not_null: Sequence[str] = ()
 ) -> None:
-    """Refuse an object without some fields: for what is needed only where another field says so.
+    """Refuse an object without certain fields; for fields that another field makes necessary.
 
     Args:
         value: the object.
-        names: fields that must be there.
-        not_null: those of them, objects, that may not be null.
+        names: the required fields.
+        not_null: those of them, with objects, that must not be null.
 
     Raises:
-        StructureError: one is not there, or is null.
+        StructureError: one is missing or null.
     """
     for name in names:
         if name not in value:
@@ -198,14 +193,14 @@ def require_fields(
             raise error
 
 
-def _maybe(inner: Decode) -> Decode:
+def _optional(inner: Decode) -> Decode:
     return lambda value: None if value is None else inner(value)
 
 
-def _either(hint: Any) -> Decode:
-    """Of several types; the value's own is tried first: a whole number stays one beside a float."""
+def _union(hint: Any) -> Decode:
+    """Read one of several types; the value's own is tried first, so that int is not made float."""
     kinds = [part for part in get_args(hint) if part is not NoneType]
-    inner = {kind: _made(kind, strict=True) for kind in kinds}
+    inner = {kind: decoder(kind, strict=True) for kind in kinds}
 
     def read(value: Any) -> Any:
         expected: list[str] = []
@@ -221,10 +216,10 @@ def _either(hint: Any) -> Decode:
     return read
 
 
-def _listed(kind: Any, most: int | None, strict: bool = False) -> Decode:
+def _tuple(kind: Any, most: int | None, strict: bool = False) -> Decode:
     parts = get_args(kind)
     length = len(parts) if get_origin(kind) is tuple and parts[-1] is not Ellipsis else None
-    inner = _made(parts[0], strict=strict)
+    inner = decoder(parts[0], strict=strict)
     what = "a list" if length is None else f"a list of {length}"
     what += "" if most is None else f" of at most {most:,}"
     what += f", each {_expected_by(inner)}" if strict else ""
@@ -236,7 +231,7 @@ def _listed(kind: Any, most: int | None, strict: bool = False) -> Decode:
         found: list[Any] = []
         try:
             for item in value:
-                found.append(inner(item))  # noqa: PERF401 - the place is told by what was read
+                found.append(inner(item))  # noqa: PERF401 - an error needs the number of items read
         except StructureError as error:
             error.place.append(f"[{len(found)}]")
             raise
@@ -266,7 +261,7 @@ def _record(kind: type[Any], strict: bool) -> Decode:
     parts, required = [], []
     for field in dataclasses.fields(kind):
         whole, key = hints[field.name], field.metadata.get(KEY, field.name)
-        inner = _made(whole if strict else _not_none(whole), strict=strict)
+        inner = decoder(whole if strict else _not_none(whole), strict=strict)
         parts.append((field.name, key, inner, not strict and _not_none(whole) != whole))
         if field.default is field.default_factory is dataclasses.MISSING:
             required.append(key)
@@ -287,7 +282,7 @@ def _record(kind: type[Any], strict: bool) -> Decode:
 
 
 def _expected_by(decode: Decode) -> str:
-    """What values of a type are called, which is told by what refuses all."""
+    """The description of the expected values, from the error for a value that never fits."""
     try:
         decode(object())
     except StructureError as error:
@@ -296,12 +291,11 @@ def _expected_by(decode: Decode) -> str:
 
 
 def _require_keys(value: Any, known: Mapping[str, Decode], required: Sequence[str]) -> None:
-    """Refuse a table with a key that is not known, or without one that must be there."""
+    """Refuse a table with an unknown key, or without a required one."""
     if not isinstance(value, dict):
         raise StructureError("a table", value)
     for key in value:
         if key not in known:
-            # A key is whatever stands in a stranger's file.
             unknown = StructureError("", value, f": unknown key: {suggestion(key, known)}")
             unknown.place.append(f".{inert(key)}")
             raise unknown
@@ -314,17 +308,17 @@ def _require_keys(value: Any, known: Mapping[str, Decode], required: Sequence[st
             raise missing
 
 
-def _left_as_it_is(kind: Any) -> Decode:
-    """What only checks: it runs for every picture and prediction, and makes nothing."""
+def _typed_dict(kind: Any) -> Decode:
+    """Check only, without conversion, as it runs for every picture and prediction."""
     hints = typing.get_type_hints(kind, include_extras=True)
-    may_miss = {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
-    required = [name for name in hints if name not in may_miss]
+    not_required = {name for name, hint in hints.items() if get_origin(hint) is NotRequired}
+    required = [name for name in hints if name not in not_required]
     needed = frozenset(required)
     parts = []
     for name, declared in hints.items():
-        whole = get_args(declared)[0] if name in may_miss else declared
+        whole = get_args(declared)[0] if name in not_required else declared
         hint = _not_none(whole)
-        parts.append((name, _made(hint), hint != whole))
+        parts.append((name, decoder(hint), hint != whole))
 
     def read(value: Any) -> Any:
         if not isinstance(value, dict):
@@ -350,11 +344,12 @@ def _left_as_it_is(kind: Any) -> Decode:
 def _fields(
     parts: Sequence[tuple[Any, str, Decode, bool]], required: Sequence[str]
 ) -> Callable[[Any], dict[Any, Any]]:
-    """Return what reads an object's fields.
+    """Return the function that reads an object's fields.
 
     Args:
-        parts: of each its key in the answer, its name, how it is read, and whether it may be null.
-        required: names of those that must be there.
+        parts: for each field its key in the result, its name, its reader and whether it may be
+            null.
+        required: names of those that must not be missing.
     """
 
     def read(value: Any) -> dict[Any, Any]:

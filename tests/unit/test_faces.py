@@ -71,7 +71,7 @@ EXPECTED = {
     "good": ("ok", "", LARGE, 2),
     "none": ("no_face", "the detector found no face", None, 0),
     "boom": ("detector_failed", "RuntimeError: boom", None, 0),
-    "worse": ("detector_failed", "UnprintableError: (its message can't be made)", None, 0),
+    "worse": ("detector_failed", "UnprintableError: (its message is not available)", None, 0),
     "box": ("ok", "", SMALL, 2),
     "away": ("no_face", "the detector found no face where the label's box is", None, 0),
     "text": ("unreadable", "expected a picture, got a file of unknown format", None, 0),
@@ -152,7 +152,7 @@ def test_training_sees_the_same_faces_and_lists_the_others(
     assert {item.name: item.reason for item in gathered.problems} == {
         "none": "the detector found no face",
         "boom": "the detector failed: RuntimeError: boom",
-        "worse": "the detector failed: UnprintableError: (its message can't be made)",
+        "worse": "the detector failed: UnprintableError: (its message is not available)",
         "box": "RuntimeError: too odd",
         "away": "the detector found no face where the label's box is",
         "text": "expected a picture, got a file of unknown format",

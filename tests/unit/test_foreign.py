@@ -82,7 +82,7 @@ def test_what_was_forked_does_not_go_on_with_the_run() -> None:
 
 
 def test_an_exception_without_words_is_named() -> None:
-    assert error_text(UnspeakableError()) == "UnspeakableError: (its message can't be made)"
+    assert error_text(UnspeakableError()) == "UnspeakableError: (its message is not available)"
 
 
 @pytest.mark.parametrize("error", FAILURES)

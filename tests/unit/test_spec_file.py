@@ -352,7 +352,7 @@ def test_hse_mobilenet_by_spec_file_gives_the_same_ages(
         ("size", 'size = [6, 4]\nregion = "nostril"', "crop: unknown region 'nostril'"),
         ("size", "size = [6, 4]\nmargin = nan", "crop.margin: expected a finite number, got nan"),
         ("size", "size = [6, 4]\nmargin = -1", "crop: margin must be above -0.5"),
-        ("size", 'size = [6, 4]\nborder = "clip"\nalign = true', "crop: a turned crop"),
+        ("size", 'size = [6, 4]\nborder = "clip"\nalign = true', "crop: an aligned crop"),
         ("size", 'size = [6, 4]\nalign = "yes"', "crop.align: expected true or false, got 'yes'"),
         ("channel_order", "", "input.channel_order is missing: expected one of bgr"),
         (

@@ -114,10 +114,10 @@ def _saved(tmp_path: Path, change: Change) -> Path:
         ({"fc7.bias": None}, "lacks the tensor 'fc7.bias'"),
         ({"conv1.weight": None}, "must hold one tensor 'conv1.weight'"),
         ({"fc7.bias": np.full(14, np.nan, np.float32)}, "no finite numbers"),
-        ({"bn1.running_var": np.ones(8, np.float32)}, r"1 more than .*\(bn1.running_var\)"),
+        ({"bn1.running_var": np.ones(8, np.float32)}, r"got 1 more \(bn1.running_var\)"),
         (
             {f"conv4.{part}": np.ones(3, np.float32) for part in ("weight", "bias")},
-            r"2 more than the 12 .*\(conv4.bias, conv4.weight\)",
+            r"the 12 .*got 2 more \(conv4.bias, conv4.weight\)",
         ),
         ({"fc7.weight": np.ones((14, 5), np.float32)}, "'fc7' of the Caffe model has blobs"),
     ],

@@ -144,7 +144,7 @@ def test_every_kind_of_layer_equals_darknet(tmp_path: Path) -> None:
         ("anchors = 4,6,", "anchors = 4,", "anchors of two numbers each.*got 5 numbers"),
         ("mask = 0,2", "mask = 0,3", "anchors of two numbers each.*the mask 0, 3"),
         ("mask = 0,2", "mask = 0,-1", "anchors of two numbers each.*the mask 0, -1"),
-        ("[net]", "[start]", r"begins with \[net\]"),
+        ("[net]", "[start]", r"begin with \[net\]"),
         ("width=64", "width", "line 3 of the Darknet layout can't be read"),
         ("[yolo]", "[avgpool]", r"has no \[yolo\] section"),
     ],

@@ -66,7 +66,7 @@ def test_too_large_weights_are_refused(network: Candidate) -> None:
     weight = next(item for item in model.graph.initializer if item.name.endswith("_weights"))
     values = np.full(list(weight.dims), 1e6, np.float32)
     weight.raw_data = values.tobytes()
-    with pytest.raises(ModelError, match="holds numbers above 65504"):
+    with pytest.raises(ModelError, match="numbers above 65504"):
         halve(model, kept_nodes(model))
 
 
@@ -88,7 +88,7 @@ def test_8_bit_numbers_are_near_and_refused_where_they_are_computed_otherwise(
 
 
 def test_calibration_needs_faces(network: Candidate) -> None:
-    with pytest.raises(ModelError, match="need 16 faces or more"):
+    with pytest.raises(ModelError, match=r"16 faces.*got 15"):
         to_int8(network, generated(network.spec.crop, 15))
 
 
