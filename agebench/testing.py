@@ -33,6 +33,9 @@ PROBABILITY_TOLERANCE = 1e-3
 
 BOX_TOLERANCE_PX = 1e-3
 
+THREADS = "from several threads (a lock around what isn't thread-safe helps)"
+"""Name of the check that calls a plug-in from several threads at once."""
+
 LARGE_BATCH = 33
 """Number of faces in the largest batch: more than in the harness's batches."""
 
@@ -177,7 +180,7 @@ def check_estimator(estimator: Estimator, *, seed: int = 0, large_batch: int = L
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda turn: _ask(estimator, crops.take(turn), spec), turns))
     for turn, answer in zip(turns, answers, strict=True):
-        _compare("from several threads", answer, [batch[index] for index in turn])
+        _compare(THREADS, answer, [batch[index] for index in turn])
     _require(estimator.spec == spec, "predict must not change the spec")
 
 
@@ -269,5 +272,5 @@ def check_detector(detector: FaceDetector, picture_bgr: Image | None = None) -> 
             lambda number: _detect(detector, (picture, other)[number % 2], spec), range(8)
         )
         for number, answer in enumerate(answers):
-            _require_same("from several threads", answer, expected[number % 2])
+            _require_same(THREADS, answer, expected[number % 2])
     _require(detector.spec == spec, "detect must not change the spec")

@@ -54,6 +54,7 @@ def command(
     from agebench.vision.images import encode_png
 
     reference = spec if spec.startswith("spec:") or ".toml" not in spec else f"spec:{spec}"
+    _require_estimator(reference)
     if card is not None:  # before the model is loaded, which may need its [golden] answer
         write_whole(card, encode_png(test_card(_size_of(reference))))
     try_models([reference], [detector])
@@ -73,6 +74,25 @@ def command(
         _show(about)
     if check.wrong:
         raise click.exceptions.Exit(1)
+
+
+def _require_estimator(reference: str) -> None:
+    """Refuse a face detector's spec file; whatever else is wrong is left to the estimator's."""
+    from agebench.detectors.spec_schema import read_detector_spec
+    from agebench.references import parse_reference
+
+    path = parse_reference(reference).path
+    if path is None:
+        return
+    try:
+        kind = read_detector_spec(path).output.kind
+    except UsageError:
+        return
+    raise UsageError(
+        f"{path} describes a face detector (output.kind = {kind!r}), and check-spec is for age "
+        f"estimators: 'agebench predict PICTURE --detector spec:{path} --draw OUT.jpg' shows what "
+        "it finds"
+    )
 
 
 def _other_runtime(reference: str, spec: EstimatorSpec) -> tuple[Estimator | None, str]:

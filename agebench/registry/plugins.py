@@ -73,9 +73,11 @@ def _find(group: str, name: str) -> EntryPoint:
     if not entries:
         kind = group.removeprefix("agebench.").removesuffix("s")
         known = [plugin.name for plugin in list_plugins(group)]
-        raise UsageError(
-            f"unknown {kind} {name!r}: {suggestion(name, known)} ('agebench ls' lists them)"
-        )
+        if name.lower().endswith(".toml") and "spec" in known:
+            hint = f"a spec file is written as 'spec:{name}'"
+        else:
+            hint = f"{suggestion(name, known)} ('agebench ls' lists them)"
+        raise UsageError(f"unknown {kind} {name!r}: {hint}")
     return max(entries, key=lambda entry: _plugin(entry).package == "agebench")
 
 

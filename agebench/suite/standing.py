@@ -7,11 +7,12 @@ report of the same results agree.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from agebench.harness.predictions import not_ranked
+from agebench.metrics.age_errors import METRICS
 from agebench.metrics.common_pictures import common_pictures
 from agebench.metrics.intervals import Interval, mean_interval, people_in
 from agebench.metrics.paired_tests import compare_pairs
@@ -38,6 +39,7 @@ class Standing:
         why_unranked: why it is not ranked; "" if it is.
         contaminated: whether it was trained on these pictures or their set.
         suspected: whether this is only suspected.
+        figures: the `METRICS` by key, over the same pictures; empty for range labels.
     """
 
     model: str
@@ -51,6 +53,7 @@ class Standing:
     why_unranked: str
     contaminated: bool = False
     suspected: bool = False
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,10 @@ def set_standing(pictures: BoardSet, models: Sequence[BoardModel]) -> SetStandin
         why = contamination[name] or suspicions.get(name) or too_few
         entry = _standing(name, pictures, errors[at], rows, ranks.get(at), why)
         entries[name] = replace(
-            entry, contaminated=bool(contamination[name]), suspected=name in suspicions
+            entry,
+            contaminated=bool(contamination[name]),
+            suspected=name in suspicions,
+            figures=_figures(pictures, years[at], rows),
         )
     return SetStanding(
         pictures,
@@ -151,6 +157,15 @@ def _shown_better(pictures: BoardSet, errors: Floats, cells: Sequence[BoardCell]
         if better is not None:
             counts[pair.second if better == pair.first else pair.first] += 1
     return counts
+
+
+def _figures(pictures: BoardSet, years: Floats, rows: Bools) -> dict[str, float]:
+    """Return the metrics of a model's ages at the pictures `rows`; none if labels are ranges."""
+    known = rows & np.isfinite(pictures.true_years) & np.isfinite(years)
+    if pictures.of_ranges or not known.any():
+        return {}
+    true = pictures.true_years[known]
+    return {metric.key: metric.compute(true, years[known]) for metric in METRICS}
 
 
 def _standing(

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from agebench.harness.comparability import LABEL_SOURCES
+from agebench.metrics.age_errors import METRICS, Metric
 from agebench.metrics.number_format import (
     NONE,
     bounds,
@@ -135,14 +136,20 @@ def _notes(entry: Standing) -> Iterator[Note]:
         yield Note(bounds(entry.interval))
 
 
+_OTHER_METRICS = [metric for metric in METRICS if metric.key not in {"mae_years", "bias_years"}]
+"""The metrics without a column of their own in a set's table; left out if labels are ranges."""
+
+
 def set_grid(board: Board, standing: SetStanding) -> Grid:
-    """Return a table of one set: all models with intervals, biases and detectors."""
+    """Return a table of one set: all models with every metric, intervals and detectors."""
+    metrics = [] if standing.pictures.of_ranges else _OTHER_METRICS
     columns = (
         Column("model", numeric=False),
         Column("rank", hint="1 plus the number of models shown to be better; ties are common"),
         Column("error, years", hint="mean absolute error; for ranges the mean distance to them"),
         Column("95 %", hint="interval of the error"),
         Column("bias", hint="mean of predicted minus true, years"),
+        *(Column(metric.title, hint=metric.hint) for metric in metrics),
         Column("with an age", hint="pictures that it gave an age for"),
         Column("detector", numeric=False),
         Column("remark", numeric=False),
@@ -158,6 +165,7 @@ def set_grid(board: Board, standing: SetStanding) -> Grid:
                 Cell(_error_text(entry), value=_sorted_by(entry)),
                 Cell(bounds(entry.interval)),
                 Cell(signed(entry.bias_years), value=entry.bias_years),
+                *(_metric_cell(entry, metric) for metric in metrics),
                 Cell(f"{entry.answered:,} of {entry.total:,}", value=entry.answered),
                 Cell(standing.detectors[entry.model]),
                 Cell(entry.why_unranked, kind="wrap"),
@@ -165,6 +173,12 @@ def set_grid(board: Board, standing: SetStanding) -> Grid:
         )
     pictures = of_people(counted(standing.common, "common picture"), standing.people)
     return Grid(f"{standing.pictures.title}: errors over {pictures}", columns, rows, sortable=True)
+
+
+def _metric_cell(entry: Standing, metric: Metric) -> Cell:
+    value = entry.figures.get(metric.key)
+    shown = signed if metric.signed else number
+    return figure_cell(shown(value, metric.decimals), value)
 
 
 def fairness_grids(board: Board, standings: Sequence[SetStanding]) -> list[Grid]:

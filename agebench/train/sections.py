@@ -10,7 +10,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from agebench.types import frozen_mapping
 from agebench.util.checks import require, require_known, require_range
@@ -235,9 +235,27 @@ class FilterSettings:
             )
 
 
+PROBABILITIES = ("flip", "gray", "single_channel", "low_resolution", "noise", "erase")
+"""The settings of `AugmentSettings` that are probabilities, in the order of the preview."""
+
+STRENGTHS = (
+    "rotation_deg",
+    "scale",
+    "shift",
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue_deg",
+)
+"""The settings of `AugmentSettings` that say how strong an augmentation of every picture is."""
+
+
 @dataclass(frozen=True, slots=True)
 class AugmentSettings:
     """Augmentation of training pictures; 0 switches each one off.
+
+    A new augmentation is named in `PROBABILITIES` or `STRENGTHS` too, and is off by default, so
+    that earlier settings files mean what they did.
 
     Attributes:
         flip: probability that a picture is mirrored left to right.
@@ -277,8 +295,7 @@ class AugmentSettings:
     filters: FilterSettings = field(default_factory=FilterSettings)
 
     def __post_init__(self) -> None:
-        probabilities = ("flip", "gray", "single_channel", "low_resolution", "noise", "erase")
-        require_range(self, probabilities, 0, 1)
+        require_range(self, PROBABILITIES, 0, 1)
         if self.gray + self.single_channel > 1:
             raise ValueError(
                 "gray and single_channel exclude each other, so they must sum to at most 1, got "
@@ -291,18 +308,5 @@ class AugmentSettings:
 
 def no_augmentation() -> AugmentSettings:
     """Return settings without any augmentation, as when an estimator is used."""
-    return AugmentSettings(
-        flip=0.0,
-        rotation_deg=0.0,
-        scale=0.0,
-        shift=0.0,
-        brightness=0.0,
-        contrast=0.0,
-        saturation=0.0,
-        hue_deg=0.0,
-        gray=0.0,
-        single_channel=0.0,
-        low_resolution=0.0,
-        noise=0.0,
-        erase=0.0,
-    )
+    off: dict[str, Any] = dict.fromkeys((*PROBABILITIES, *STRENGTHS), 0.0)
+    return AugmentSettings(**off)

@@ -11,23 +11,18 @@ import torch
 
 from agebench.train.batches import Batches, HostBatch
 from agebench.train.face_cache import TrainingFaces
-from agebench.train.sections import AugmentSettings, FilterSettings, no_augmentation
+from agebench.train.sections import (
+    PROBABILITIES,
+    STRENGTHS,
+    AugmentSettings,
+    FilterSettings,
+    no_augmentation,
+)
 from agebench.types import CropSpec, Image
 from agebench.vision.opencv import cv2
 
 TITLE_PX = 22
 GAP_PX = 4
-
-_PROBABILITIES = ("flip", "gray", "single_channel", "low_resolution", "noise", "erase")
-_STRENGTHS = (
-    "rotation_deg",
-    "scale",
-    "shift",
-    "brightness",
-    "contrast",
-    "saturation",
-    "hue_deg",
-)
 
 
 def each_alone(settings: AugmentSettings) -> list[tuple[str, AugmentSettings]]:
@@ -41,8 +36,8 @@ def each_alone(settings: AugmentSettings) -> list[tuple[str, AugmentSettings]]:
         noise_levels=settings.noise_levels,
     )
     changes: list[tuple[str, Any]] = [
-        *((name, getattr(settings, name)) for name in _STRENGTHS),
-        *((name, 1.0) for name in _PROBABILITIES),
+        *((name, getattr(settings, name)) for name in STRENGTHS),
+        *((name, 1.0) for name in PROBABILITIES),
     ]
     wanted = [(name, value) for name, value in changes if getattr(settings, name)]
     filters = [item.name for item in fields(FilterSettings) if getattr(settings.filters, item.name)]

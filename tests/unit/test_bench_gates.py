@@ -11,12 +11,14 @@ import pytest
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.harness.fail_if import FIGURES, Checks, FailedCheckError, parse_condition, read_checks
+from agebench.metrics.age_errors import METRICS
 from tests.unit.made_results import completed, errors_json, stage_json, whole
 
 
 def _estimator(name: str, mae: float, n: int = 4) -> dict[str, Any]:
     errors = {
         **errors_json([], [], []),
+        **{metric.key: mae for metric in METRICS},
         "n": n,
         "mae_years": mae,
         "rmse_years": mae + 1,

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 
 from agebench import load_detector, load_estimator
 from agebench.cli.check_spec import command
+from agebench.errors import UsageError
 from agebench.estimators.spec_checks import test_card as card_of
 from agebench.harness.spec_check import _wrong as wrong_about
 from agebench.harness.spec_check import check_described
@@ -102,6 +103,20 @@ def test_runtimes_that_do_not_agree_are_said(spec: Path) -> None:
     done = CliRunner().invoke(command, [str(spec)])
     assert "  under onnxruntime: ages differ by up to " in done.output
     assert "computes this model wrongly" not in done.output
+
+
+def test_a_face_detectors_file_is_refused_with_the_command_that_tries_it(tmp_path: Path) -> None:
+    path = tmp_path / "faces.toml"
+    path.write_text(
+        'name = "faces"\nfiles.model = "faces.onnx"\noutput.kind = "yolov8"\n'
+        '[input]\nchannel_order = "rgb"\nmean = [0, 0, 0]\nscale = 0.004\n',
+        encoding="utf-8",
+    )
+    for name in (str(path), f"spec:{path}"):
+        error = CliRunner().invoke(command, [name]).exception
+        assert isinstance(error, UsageError)
+        assert "'yolov8'" in str(error)
+        assert f"--detector spec:{path}" in str(error)
 
 
 def test_the_card_is_there_before_the_answer_about_it(tmp_path: Path) -> None:

@@ -358,6 +358,7 @@ DEMO = ("--dataset", "demo", "--latency-pictures", "0")
     [
         (("compare", "constnt", *DEMO), "unknown estimator 'constnt': did you mean 'constant'?"),
         (("compare", "zzzz", *DEMO), "unknown estimator 'zzzz': known: "),
+        (("compare", "my.toml", *DEMO), "'spec:my.toml'"),
         (("compare", "constant", "--dataset", "fgnt"), "did you mean 'fgnet'?"),
         (("compare", "constant", "--detector", "wole", *DEMO), "did you mean 'whole'?"),
         (("compare", "constant", "yeras=3", *DEMO), "no option 'yeras': did you mean 'years'?"),

@@ -64,6 +64,7 @@ def test_parts(
         ("a:", "has no name"),
         ("@torch", "has no name"),
         ("-a", "has no name"),
+        ("nets/my.toml", "'spec:nets/my.toml'"),
         ("a b", "has no name"),
         ("a@", "has no name"),
         ("a@onnxruntme", "did you mean 'onnxruntime'?"),

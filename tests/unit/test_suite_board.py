@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agebench.errors import AgebenchError
+from agebench.metrics.age_errors import METRICS
 from agebench.metrics.number_format import bounds, signed
 from agebench.suite.board import BOARD_FILE, MODELS, SETS, Board, read_board
 from agebench.suite.drawings import MAX_WHISKERS, chart_figure
@@ -31,6 +32,7 @@ from agebench.suite.packed import (
 from agebench.suite.page import as_html, as_markdown
 from agebench.suite.robustness import charts
 from agebench.suite.standing import standings
+from agebench.suite.tables import set_grid
 from tests.unit.suite_boards import made_model, made_set, write_made
 
 TRUE = [float(age) for age in range(10, 70)]
@@ -95,6 +97,11 @@ def test_ranks_claim_no_more_than_was_shown(tmp_path: Path) -> None:
     good = np.rint(100 * np.array(_off(1.0))) / 100 - TRUE
     assert one.models["good"].error_years == pytest.approx(np.abs(good).mean())
     assert one.models["good"].bias_years == pytest.approx(good.mean())
+    assert one.models["good"].figures == pytest.approx(
+        {metric.key: metric.compute(TRUE, TRUE + good) for metric in METRICS}
+    )
+    titles = [column.title for column in set_grid(_board(tmp_path), one).columns]
+    assert {metric.title for metric in METRICS[1:]} <= set(titles)
     # Who was trained on the set has the least error of all, and no rank.
     known = two.models["knows it"]
     assert known.error_years < two.models["good"].error_years
@@ -176,6 +183,9 @@ def test_labels_that_are_ranges_give_distances(tmp_path: Path) -> None:
     assert stated.errors is not None
     assert stated.errors.n == 0
     assert "distance to the range" in as_html(board)
+    assert standing.figures == {}
+    titles = [column.title for column in set_grid(board, standings(board)[0]).columns]
+    assert not {"RMSE", "median"} & set(titles)
 
 
 def test_groups_by_hand(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ import pytest
 
 from agebench.train.sections import (
     LOW_RESOLUTIONS,
+    PROBABILITIES,
+    STRENGTHS,
     AugmentSettings,
     FilterSettings,
     no_augmentation,
@@ -70,11 +72,21 @@ def test_without_augmentation_nothing_happens() -> None:
 
 
 def test_the_same_seed_draws_the_same_and_another_does_not() -> None:
-    settings = AugmentSettings(single_channel=0.3)
+    everything: dict[str, Any] = dict.fromkeys(PROBABILITIES, 0.3)
+    settings = AugmentSettings(**everything)
     one, same, other = (_fields(_plan(settings, 50, seed)) for seed in (1, 1, 2))
     for name, values in one.items():
         assert np.array_equal(values, same[name])
         assert not np.array_equal(values, other[name])
+
+
+def test_every_number_is_named_as_a_probability_or_a_strength() -> None:
+    numbers = {
+        item.name for item in dataclasses.fields(AugmentSettings) if isinstance(item.default, float)
+    }
+    assert {*PROBABILITIES, *STRENGTHS} == numbers - {"noise_levels"}
+    off = no_augmentation()
+    assert not any(getattr(off, name) for name in (*PROBABILITIES, *STRENGTHS))
 
 
 def test_a_share_of_a_plan_is_its_rows() -> None:
