@@ -77,6 +77,8 @@ def test_nearest_class_is_the_class_itself_or_the_nearest_gap_side(age: float) -
 
 def test_a_tie_goes_to_the_younger_class() -> None:
     assert nearest_class([3, 7, 35, 22], ADIENCE_CLASSES).tolist() == [0, 1, 4, 3]
+    # Its own class is nearer than the one next to it.
+    assert nearest_class([3, 4], AgeBins((0, 4), (3, 6))).tolist() == [0, 1]
 
 
 @pytest.mark.parametrize(

@@ -419,6 +419,8 @@ def test_a_table_keeps_what_the_probabilities_depend_on() -> None:
     assert (view["region"], view["size_hw"]) == ("face", [4, 4])
     assert dict(table.settings) == deciding_settings(_spec())
     assert make_class_years(_spec(weights=()), [5, 20, 60], fitted_on).weights_sha256 == ""
+    with pytest.raises(ValueError, match="0 classes have 3 years"):
+        make_class_years(_spec(classes=None), [5, 20, 60], fitted_on)
 
 
 @pytest.mark.parametrize(

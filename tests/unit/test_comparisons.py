@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from itertools import product
 
 import numpy as np
@@ -342,3 +343,16 @@ def test_who_is_shown_to_be_better(
     assert pair.better(level) == better
     if level == 0.95:
         assert pair.better() == better
+
+
+def test_pairs_without_common_pictures_have_no_difference_and_give_no_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (pair,) = compare_pairs([[1.0, np.nan], [np.nan, 2.0]])
+    assert (pair.n, pair.people, pair.difference_years) == (0, 0, None)
+
+
+def test_the_smallest_adjusted_p_value_is_at_most_one() -> None:
+    # 2 / 1024, the smallest of ten people, times 780 pairs would be 1.5.
+    assert {pair.smallest_p for pair in compare_pairs(_errors(10, 40))} == {1.0}
+    assert compare_pairs(_errors(10, 3))[0].smallest_p == 6 / 1024

@@ -461,3 +461,43 @@ def test_halving_an_odd_picture_adds_no_black_and_drops_what_is_repeated(
     edged[64:], edged[:, 96:] = 255, 255
     assert _one(edged, ViewSpec("original", half, border="constant"))[0].max() > 0
     assert _one(edged, ViewSpec("original", half, border="replicate"))[0].max() == 0
+
+
+def test_the_side_that_shrinks_less_decides() -> None:
+    assert crops.shrink_factor(Patch((0.0, 0.0), 90.0, 40.0), (10, 20)) == 4.0
+    assert crops.shrink_factor(Patch((0.0, 0.0), 40.0, 90.0), (10, 20)) == 2.0
+
+
+@pytest.mark.parametrize(
+    ("roll", "picture_hw", "window"),
+    [
+        # 20 by 30 around (50.2, 60.7): two more pixels on each side, at the end one for the
+        # pixel itself and one that halving may drop.
+        (0.0, (200, 200), (38, 43, 65, 80)),
+        (math.pi / 2, (200, 200), (33, 48, 70, 75)),
+        # sqrt(0.5) * (20 + 30) / 2 + 2 = 19.68 to each side
+        (-math.pi / 4, (200, 200), (30, 41, 72, 83)),
+        (0.0, (70, 60), (38, 43, 60, 70)),
+    ],
+)
+def test_a_patch_needs_its_window(
+    roll: float, picture_hw: tuple[int, int], window: tuple[int, int, int, int]
+) -> None:
+    patch = Patch((50.2, 60.7), 20.0, 30.0, roll)
+    assert crops.window_of(patch, (30, 20), picture_hw) == window
+    assert crops.window_of(Patch((1.0, 2.0), 20.0, 30.0), (30, 20), (90, 90))[:2] == (0, 0)
+
+
+@pytest.mark.parametrize(("stripe", "side"), [(1, 250), (2, 450), (2, 400)])
+def test_stripes_do_not_alias_at_factors_between_powers_of_two(stripe: int, side: int) -> None:
+    stripes = np.zeros((side, side, 3), np.uint8)
+    stripes[:, np.arange(side) // stripe % 2 == 0] = 255
+    got, _, _ = _one(stripes, ViewSpec("original", (100, 100)))
+    assert got[:, 1:-1].min() >= 127
+    assert got[:, 1:-1].max() <= 128
+
+
+def test_a_region_smaller_than_a_pixel_is_missing_where_it_is() -> None:
+    frame = _frame(10.0, 12.0, 1.2)  # 0.9 wide
+    place = crops.place_view(ViewSpec("face"), frame, (40, 40))
+    assert place == crops.ViewPlace(Patch((10.0, 12.0), 1.2 * FRAME_ASPECT, 1.2), 0.0, True)

@@ -124,7 +124,8 @@ def test_frame_box_has_the_frames_shape() -> None:
 def test_intersection_over_union_by_hand() -> None:
     assert box_iou((0, 0, 2, 2), (1, 1, 3, 3)) == pytest.approx(1 / 7)
     assert box_iou((0, 0, 2, 2), (2, 0, 4, 2)) == 0
-    assert box_iou((0, 0, 2, 2), (5, 5, 6, 6)) == 0
+    for apart in ((5, 5, 6, 6), (5, 0, 6, 2), (0, 5, 2, 6)):
+        assert box_iou((0, 0, 2, 2), apart) == 0
     assert box_iou((0, 0, 2, 2), (0, 0, 2, 2)) == 1
 
 

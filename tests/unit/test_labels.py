@@ -149,6 +149,21 @@ def test_large_faces_choose_first_and_places_keep_the_order_of_the_faces() -> No
     assert right == (10, 60, 30, 70)
 
 
+def test_the_larger_area_is_first_wherever_the_faces_are() -> None:
+    large: Box = (10.0, 5.0, 40.0, 35.0)
+    small: Box = (28.0, 47.0, 53.0, 72.0)
+    # Above the large face there is no room; the small one's label is moved to the side of its.
+    expected = [(10.0, 35.0, 30.0, 45.0), (30.5, 37.0, 50.5, 47.0)]
+    assert place_labels([large, small], [LABEL] * 2, (100, 100)) == expected
+    assert place_labels([small, large], [LABEL] * 2, (100, 100)) == expected[::-1]
+
+
+def test_many_faces_of_one_size_choose_in_their_order() -> None:
+    whole: Box = (0.0, 0.0, 100.0, 100.0)
+    few = place_labels([whole] * 6, [LABEL] * 6, (100, 100))
+    assert place_labels([whole] * 60, [LABEL] * 60, (100, 100))[:6] == few
+
+
 def test_each_label_has_its_own_size() -> None:
     boxes: list[Box] = [(10.0, 40.0, 30.0, 60.0), (60.0, 40.0, 90.0, 90.0)]
     assert place_labels(boxes, [(20.0, 10.0), (30.0, 15.0)], (100, 100)) == [

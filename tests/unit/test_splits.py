@@ -96,6 +96,7 @@ def test_parts_are_chosen_by_name_sum_and_rest() -> None:
     usual = split(a="test", b="train", c="val", d="extra")
     assert usual.part_names == ("train", "val", "test", "extra")
     assert select_parts(usual, "train+val") == {"train", "val"}
+    assert select_parts(usual, "train+not-train") == {"train", "val", "test", "extra"}
     with pytest.raises(UsageError, match=r"no part 'tets'.*did you mean 'test'"):
         select_parts(usual, "tets")
     with pytest.raises(UsageError, match="no part 'not-fold-7'"):
