@@ -227,10 +227,10 @@ class Crops:
         _require(bool(self.views), "crops need at least one view")
         lengths = set()
         for name, pixels in self.views.items():
-            _require(
-                pixels.ndim == 4 and pixels.shape[3] == 3 and pixels.dtype == np.uint8,
-                f"view {name!r} must be uint8 (n, h, w, 3), got {pixels.dtype} {pixels.shape}",
-            )
+            if pixels.ndim != 4 or pixels.shape[3] != 3 or pixels.dtype != np.uint8:
+                # Composed only now: names of dtypes take longer than all other checks.
+                got = f"{pixels.dtype} {pixels.shape}"
+                raise ValueError(f"view {name!r} must be uint8 (n, h, w, 3), got {got}")
             lengths |= {len(pixels), len(self.present[name]), len(self.outside[name])}
         _require(len(lengths) == 1, f"all views must hold the same number of faces, got {lengths}")
         for attribute in ("views", "present", "outside"):

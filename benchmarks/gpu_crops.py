@@ -66,8 +66,8 @@ def _cut_of(view: ViewSpec, frame: FaceFrame, picture_hw: tuple[int, int]) -> _C
     )
     while factor >= 2.0 and shortest >> halvings >= 2:
         factor, halvings = factor / 2, halvings + 1
-    scale_xy = np.full(2, 0.5**halvings)
-    matrix = warp_matrix(patch, view.size_hw, (left, top), scale_xy)
+    scale = 0.5**halvings
+    matrix = warp_matrix(patch, view.size_hw, (left, top), (scale, scale))
     if not halvings:  # cut from the whole picture, so that all faces' windows are of one size
         matrix[:, 2] += (left, top)
         return _Cut((0, 0, picture_hw[1], picture_hw[0]), 0, matrix)

@@ -212,7 +212,7 @@ def _open_all(path: Path) -> tuple[list[AgeFile], tuple[tuple[str, str], ...]]:
     skipped: list[tuple[str, str]] = []
     for runtime, device in RUNTIMES:
         try:
-            opened.append(AgeFile(path, runtime, device, batch=max(BATCHES)))
+            opened.append(AgeFile(path, runtime, device, batch=max(BATCHES), as_stored=True))
         except (DeviceError, MissingDependencyError) as error:
             skipped.append((f"{runtime}:{device}", str(error)))
         except AgebenchError as error:

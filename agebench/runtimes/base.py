@@ -60,6 +60,8 @@ class ModelSource:
         data: the file's bytes if they were read before, so that the parsed bytes are the hashed
             ones; None to read them from `path`.
         sha256: hash of the file at `path` when it was checked; "" if it was not.
+        pixels: inputs that are given as uint8 pixels, though the graph takes them as float32; for
+            onnxruntime on the CPU.
     """
 
     kind: ModelKind
@@ -69,6 +71,7 @@ class ModelSource:
     inputs: tuple[str, ...] = ()
     data: bytes | None = field(default=None, repr=False)
     sha256: str = ""
+    pixels: tuple[str, ...] = ()
 
     def read(self) -> bytes:
         """Return the bytes to parse: those that were read and hashed before, or the file's.

@@ -63,6 +63,10 @@ def _open(source: ModelSource, runtime: str, device: str) -> Model:
                 f"onnxruntime reads ONNX files only, {source.path.name} is {source.kind}: "
                 "omit '@onnxruntime'"
             )
+        if source.pixels:
+            from agebench.runtimes.pixel_graph import PixelModel
+
+            return PixelModel(_with_bytes(source))
         from agebench.runtimes.onnx_runtime import OnnxRuntimeModel
 
         return OnnxRuntimeModel(_with_bytes(source), device)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from agebench.errors import UsageError, suggestion
-from agebench.types import Crops, CropSpec, FaceFrame, Floats, Image, ViewSpec
+from agebench.types import Crops, CropSpec, FaceFrame, Floats, Image, Point, ViewSpec
 from agebench.vision.frames import frame_box
 from agebench.vision.opencv import cv2
 from agebench.vision.regions import REGIONS, Patch
@@ -82,8 +83,29 @@ def _within(edge: float, length: int) -> int:
 
 def _fraction_outside(patch: Patch, size_hw: tuple[int, int]) -> float:
     """Fraction of the patch outside of the picture, 0 to 1."""
+    if _is_inside(patch, size_hw):
+        return 0.0
     fraction = 1.0 - _area_inside(patch, size_hw) / (patch.width * patch.height)
     return min(1.0, fraction) if fraction > ROUNDING else 0.0
+
+
+def _is_inside(patch: Patch, size_hw: tuple[int, int]) -> bool:
+    """Return whether no corner of the patch is outside of the picture."""
+    half_x, half_y = _half_extent(patch)
+    (x, y), (height, width) = patch.center_xy, size_hw
+    return (
+        x - half_x >= -0.5
+        and x + half_x <= width - 0.5
+        and y - half_y >= -0.5
+        and y + half_y <= height - 0.5
+    )
+
+
+def _half_extent(patch: Patch) -> tuple[float, float]:
+    """Return half the width and height of the upright rectangle around the patch."""
+    cos, sin = abs(math.cos(patch.roll_rad)), abs(math.sin(patch.roll_rad))
+    half_x = (patch.width * cos + patch.height * sin) / 2
+    return half_x, (patch.width * sin + patch.height * cos) / 2
 
 
 def _area_inside(patch: Patch, size_hw: tuple[int, int]) -> float:
@@ -106,14 +128,20 @@ def _degrees(patch: Patch) -> float:
     return math.degrees(patch.roll_rad)
 
 
-def _matrix(patch: Patch, size_hw: tuple[int, int]) -> Floats:
-    """Return the 2x3 affine map from crop pixels to picture pixels."""
+_Row: TypeAlias = tuple[float, float, float]
+
+
+def _rows(patch: Patch, size_hw: tuple[int, int]) -> tuple[_Row, _Row]:
+    """Return the 2x3 affine map from crop pixels to picture pixels; arrays would take longer."""
     height, width = size_hw
     cos, sin = math.cos(patch.roll_rad), math.sin(patch.roll_rad)
-    across = np.array([cos, sin]) * (patch.width / width)
-    down = np.array([-sin, cos]) * (patch.height / height)
-    origin = np.array(patch.center_xy) - across * (width - 1) / 2 - down * (height - 1) / 2
-    return np.column_stack([across, down, origin])
+    across, down = patch.width / width, patch.height / height
+    (x, y), right, low = patch.center_xy, width - 1, height - 1
+    x_across, y_across, x_down, y_down = cos * across, sin * across, -sin * down, cos * down
+    return (
+        (x_across, x_down, x - x_across * right / 2 - x_down * low / 2),
+        (y_across, y_down, y - y_across * right / 2 - y_down * low / 2),
+    )
 
 
 def _halved(image_bgr: Image, by_yx: tuple[int, int], *, drop: bool) -> Image:
@@ -128,7 +156,7 @@ def _halved(image_bgr: Image, by_yx: tuple[int, int], *, drop: bool) -> Image:
 
 def _shrunk(
     image_bgr: Image, patch: Patch, size_hw: tuple[int, int], *, drop: bool
-) -> tuple[Image, Floats]:
+) -> tuple[Image, Point]:
     """Halve the picture until the warp shrinks it by less than 2, to prevent aliasing.
 
     For a stretched view the side that shrinks less decides.  Only the part around the patch is
@@ -136,15 +164,15 @@ def _shrunk(
     the picture is longer than OpenCV can warp.
     """
     factor = shrink_factor(patch, size_hw)
-    scale_xy = np.ones(2)
+    scale_x = scale_y = 1.0
     while factor >= 2.0 and min(image_bgr.shape[:2]) >= 2:
         image_bgr = _halved(image_bgr, (2, 2), drop=drop)
-        factor, scale_xy = factor / 2, scale_xy / 2
+        factor, scale_x, scale_y = factor / 2, scale_x / 2, scale_y / 2
     while max(image_bgr.shape[:2]) > MAX_WARP_SIDE:
         down, across = (1 + (side > MAX_WARP_SIDE) for side in image_bgr.shape[:2])
         image_bgr = _halved(image_bgr, (down, across), drop=drop)
-        scale_xy = scale_xy / (across, down)
-    return image_bgr, scale_xy
+        scale_x, scale_y = scale_x / across, scale_y / down
+    return image_bgr, (scale_x, scale_y)
 
 
 def shrink_factor(patch: Patch, size_hw: tuple[int, int]) -> float:
@@ -161,18 +189,16 @@ def window_of(
     """
     height, width = picture_hw
     spare = int(shrink_factor(patch, crop_hw))
-    cos, sin = abs(math.cos(patch.roll_rad)), abs(math.sin(patch.roll_rad))
-    half_x = (patch.width * cos + patch.height * sin) / 2 + 2
-    half_y = (patch.width * sin + patch.height * cos) / 2 + 2
+    half_x, half_y = _half_extent(patch)
     x, y = patch.center_xy
-    left, top = max(0, math.floor(x - half_x)), max(0, math.floor(y - half_y))
-    right = min(width, math.ceil(x + half_x) + 1 + spare)
-    bottom = min(height, math.ceil(y + half_y) + 1 + spare)
+    left, top = max(0, math.floor(x - (half_x + 2))), max(0, math.floor(y - (half_y + 2)))
+    right = min(width, math.ceil(x + (half_x + 2)) + 1 + spare)
+    bottom = min(height, math.ceil(y + (half_y + 2)) + 1 + spare)
     return left, top, right, bottom
 
 
 def warp_matrix(
-    patch: Patch, crop_hw: tuple[int, int], corner_xy: tuple[int, int], scale_xy: Floats
+    patch: Patch, crop_hw: tuple[int, int], corner_xy: tuple[int, int], scale_xy: Point
 ) -> Floats:
     """Return the 2x3 map from crop pixels to pixels of a part of the picture after shrinking.
 
@@ -182,21 +208,29 @@ def warp_matrix(
         corner_xy: first pixel of the part.
         scale_xy: size of the part after shrinking over that before, in x and y.
     """
-    matrix = _matrix(patch, crop_hw)
+    rows = zip(_rows(patch, crop_hw), corner_xy, scale_xy, strict=True)
     # Pixel centres: a halved picture's pixel i covers the pixels 2i and 2i+1.
-    matrix[:, 2] = matrix[:, 2] - corner_xy + 0.5
-    matrix *= scale_xy[:, None]
-    matrix[:, 2] -= 0.5
-    return matrix
+    return np.array(
+        [
+            (across * scale, down * scale, (origin - corner + 0.5) * scale - 0.5)
+            for (across, down, origin), corner, scale in rows
+        ]
+    )
 
 
 def cut_patch(
-    image_bgr: Image, patch: Patch, size_hw: tuple[int, int], *, replicate: bool = True
+    image_bgr: Image,
+    patch: Patch,
+    size_hw: tuple[int, int],
+    *,
+    replicate: bool = True,
+    into: Image | None = None,
 ) -> Image:
     """Cut, rotate and resize one patch to uint8 (height, width, 3).
 
     Outside of the picture the nearest edge pixel is repeated, or pixels are black if `replicate` is
-    false.  Large regions are first halved by area averaging, then warped bilinearly.
+    false.  Large regions are first halved by area averaging, then warped bilinearly. The result is
+    written to `into`, a contiguous array, if there is one.
     """
     left, top, right, bottom = window_of(patch, size_hw, (image_bgr.shape[0], image_bgr.shape[1]))
     window = image_bgr[top:bottom, left:right]
@@ -206,6 +240,7 @@ def cut_patch(
         source,
         warp_matrix(patch, size_hw, (left, top), scale_xy),
         (size_hw[1], size_hw[0]),
+        into,
         flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_REPLICATE if replicate else cv2.BORDER_CONSTANT,
     )
@@ -228,7 +263,7 @@ class ViewPlace:
 
     def matrix(self, size_hw: tuple[int, int]) -> Floats:
         """Return the map from pixels of a crop of that size to picture pixels, float64 (2, 3)."""
-        return _matrix(self.patch, size_hw)
+        return np.array(_rows(self.patch, size_hw))
 
 
 def patch_of(view: ViewSpec, place: ViewPlace, size_hw: tuple[int, int]) -> Patch | None:
@@ -247,17 +282,25 @@ def place_view(view: ViewSpec, frame: FaceFrame, size_hw: tuple[int, int]) -> Vi
     return ViewPlace(patch, outside, outside >= 1.0 or outside > view.max_outside)
 
 
-def _cut_view(image_bgr: Image, frame: FaceFrame, view: ViewSpec) -> tuple[Image | None, float]:
-    """Return the view's pixels (None if it is missing) and the fraction outside of the picture."""
+def _cut_view(
+    image_bgr: Image, frame: FaceFrame, view: ViewSpec, pixels: Image
+) -> tuple[bool, float]:
+    """Cut a view into `pixels`; return whether it exists, and the fraction outside.
+
+    The pixels of a missing view are left as they are.
+    """
     size_hw = (image_bgr.shape[0], image_bgr.shape[1])
     place = place_view(view, frame, size_hw)
     if view.border == "slice":
-        return (None if place.missing else _cut_slice(image_bgr, frame, view)), place.outside
+        cut = None if place.missing else _cut_slice(image_bgr, frame, view)
+        if cut is not None:
+            pixels[:] = cut
+        return cut is not None, place.outside
     patch = patch_of(view, place, size_hw)
-    if patch is None:
-        return None, place.outside
-    replicate = view.border != "constant"
-    return cut_patch(image_bgr, patch, view.size_hw, replicate=replicate), place.outside
+    if patch is not None:
+        replicate = view.border != "constant"
+        cut_patch(image_bgr, patch, view.size_hw, replicate=replicate, into=pixels)
+    return patch is not None, place.outside
 
 
 def cut_crops(image_bgr: Image, frames: Sequence[FaceFrame], spec: CropSpec) -> Crops:
@@ -275,13 +318,13 @@ def cut_crops(image_bgr: Image, frames: Sequence[FaceFrame], spec: CropSpec) -> 
     views, present, outside = {}, {}, {}
     for name, view in spec.views.items():
         pixels = np.zeros((len(frames), *view.size_hw, 3), np.uint8)
-        flags = np.zeros(len(frames), np.bool_)
-        fractions = np.zeros(len(frames), np.float64)
-        for index, frame in enumerate(frames):
-            crop, fractions[index] = _cut_view(image_bgr, frame, view)
-            if crop is not None:
-                pixels[index], flags[index] = crop, True
-        views[name], present[name], outside[name] = pixels, flags, fractions
+        cut = [
+            _cut_view(image_bgr, frame, view, face)
+            for frame, face in zip(frames, pixels, strict=True)
+        ]
+        views[name] = pixels
+        present[name] = np.array([exists for exists, _ in cut], np.bool_)
+        outside[name] = np.array([fraction for _, fraction in cut], np.float64)
     return Crops(views, present, outside)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 from typing import TypeAlias
 
@@ -70,13 +71,17 @@ def _part(
         size: width and height, in frame heights.
         up: distance of the centre above the points, in frame heights.
     """
-    x, y = frame_points(frame)[list(points)].mean(axis=0)
+    known = frame.points_xy or _expected_points(frame)
+    x, y = (sum(known[point][axis] for point in points) / len(points) for axis in (0, 1))
     rise = up * frame.height
-    center = (
-        float(x + rise * math.sin(frame.roll_rad)),
-        float(y - rise * math.cos(frame.roll_rad)),
-    )
+    center = (x + rise * math.sin(frame.roll_rad), y - rise * math.cos(frame.roll_rad))
     return Patch(center, size[0] * frame.height, size[1] * frame.height, frame.roll_rad)
+
+
+@lru_cache(maxsize=16)
+def _expected_points(frame: FaceFrame) -> tuple[Point, ...]:
+    """Return the five points by the frame's proportions; several views of one face need them."""
+    return tuple(frame_to_image(frame, TEMPLATE_5))
 
 
 def _face(frame: FaceFrame, _size_hw: tuple[int, int]) -> Patch:
