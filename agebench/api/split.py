@@ -162,10 +162,10 @@ def _count(number: int, one: str, many: str) -> str:
 
 def _empty(split: Split) -> list[str]:
     """Return the missing parts of a protocol of train, val and test."""
-    there = set(split.part_names)
-    if not there <= {"train", "val", "test"}:
+    names = set(split.part_names)
+    if not names <= {"train", "val", "test"}:
         return []
     expected = ["train", "test"]
     if split.parameters.get("val_fraction", 0):
         expected.insert(1, "val")
-    return [name for name in expected if name not in there]
+    return [name for name in expected if name not in names]

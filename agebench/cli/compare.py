@@ -179,9 +179,11 @@ def _print_json(result: CompareResult) -> None:
 
 def _require_all(result: CompareResult, *, allowed: bool) -> None:
     """Exit with code 1 if an estimator was not available and --skip-unavailable was not given."""
-    gone = [item.contender for item in result.estimators if item.contender.estimator is None]
-    if gone and not allowed:
-        raise AgebenchError(f"{gone[0].name} was not measured: {gone[0].reason}; the others were")
+    unavailable = [item.contender for item in result.estimators if item.contender.estimator is None]
+    if unavailable and not allowed:
+        raise AgebenchError(
+            f"{unavailable[0].name} was not measured: {unavailable[0].reason}; the others were"
+        )
 
 
 def _require_ages(result: CompareResult) -> None:
@@ -201,8 +203,8 @@ def _check_report(out: Path | None) -> None:
     if out is None:
         raise UsageError("--report needs --out: the report is written next to the result files")
     try:
-        there = out.is_dir()
+        exists = out.is_dir()
     except (OSError, ValueError):  # reported when the folder is created
-        there = False
-    if there:
+        exists = False
+    if exists:
         check_target(out / "report.html")

@@ -29,11 +29,13 @@ class Names(click.types.StringParamType):
         self, _ctx: click.Context, _param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
         """Return the names with that prefix; see `click.ParamType.shell_complete`."""
-        before, comma, begun = incomplete.rpartition(",") if self._several else ("", "", incomplete)
+        before, comma, prefix = (
+            incomplete.rpartition(",") if self._several else ("", "", incomplete)
+        )
         return [
             CompletionItem(f"{before}{comma}{name}")
             for name in sorted(self._names())
-            if name.startswith(begun)
+            if name.startswith(prefix)
         ]
 
 

@@ -76,11 +76,11 @@ def caught_messages() -> Iterator[None]:
     Nothing is captured if stderr is redirected inside Python, as in tests and notebooks, or if the
     address space is limited, as the last message of a library that ends the process would be lost.
     """
-    ours = sys.stderr
+    stderr = sys.stderr
     if address_space():
         yield
         return
-    if os.name != "posix" or ours is not sys.__stderr__ or not _is_at(ours, 2):
+    if os.name != "posix" or stderr is not sys.__stderr__ or not _is_at(stderr, 2):
         yield
         return
     try:
@@ -104,7 +104,7 @@ def caught_messages() -> Iterator[None]:
             reader.join(_DRAIN_S)  # a child process left behind may keep the pipe open
         for sentence in messages.sentences():
             with suppress(OSError, ValueError):
-                print(f"agebench: {sentence}", file=ours)
+                print(f"agebench: {sentence}", file=stderr)
 
 
 def _is_at(stream: object, descriptor: int) -> bool:

@@ -189,6 +189,7 @@ def _run_video(
 ) -> bool:
     """Process one video; return whether it succeeded.  Without `write` a summary is printed."""
     from agebench.prediction.places import make_folder_of
+    from agebench.prediction.records import add_times
     from agebench.prediction.video import VideoRun
     from agebench.prediction.writing import people_lines
 
@@ -212,7 +213,7 @@ def _run_video(
         return False
     finally:
         stack.close()
-        run.tally.add_times(going.tally.stage_ms)
+        add_times(run.tally.stage_ms, going.tally.stage_ms)
     for line in people_lines(str(video), going.tally):
         click.echo(line, err=write is not None)
     return going.tally.answered

@@ -178,15 +178,15 @@ def orderly_ends() -> Iterator[Ended]:
     ended = Ended()
     spare_processor_time()
     numbers = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-    mine = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
-    if threading.current_thread() is not threading.main_thread() or not mine:
+    unhandled = [number for number in numbers if signal.getsignal(number) == signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread() or not unhandled:
         yield ended
         return
-    before = {number: signal.signal(number, ended.note) for number in mine}
+    before = {number: signal.signal(number, ended.note) for number in unhandled}
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     earlier = signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    watcher = threading.Thread(target=_insist, args=(read_end, frozenset(mine)), daemon=True)
+    watcher = threading.Thread(target=_insist, args=(read_end, frozenset(unhandled)), daemon=True)
     with suppress(RuntimeError):  # no thread can be started: what hangs has to be killed
         watcher.start()
     try:

@@ -126,8 +126,8 @@ def _find_files(
         return _exported(path, size)
     # A wrong size is reported before a file is looked for.
     multiple = 32 if path is None else 8
-    asked = SIZES[version] if size is None else size
-    size_hw = check_input_size("yoloface-500k", asked, multiple=multiple)
+    size_or_default = SIZES[version] if size is None else size
+    size_hw = check_input_size("yoloface-500k", size_or_default, multiple=multiple)
     layout, file, config = darknet_files(version, path)
     if path is not None and not file.info.published:
         version = OWN

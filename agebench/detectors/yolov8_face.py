@@ -188,7 +188,7 @@ class YoloV8Face:
         return to_faces(found, self._faces)
 
 
-def _input_size(source: ModelSource, asked: int | None) -> tuple[int, int]:
+def _input_size(source: ModelSource, size: int | None) -> tuple[int, int]:
     """Return height and width of the input: the file's own, or the option if the file's is open.
 
     Raises:
@@ -198,11 +198,11 @@ def _input_size(source: ModelSource, asked: int | None) -> tuple[int, int]:
     for declared in graph_inputs(source)[:1]:
         if declared.shape is not None and len(declared.shape) == 4:
             own = list(declared.shape[2:])
-    wanted = DEFAULT_SIZE if asked is None else asked
+    wanted = DEFAULT_SIZE if size is None else size
     height, width = (wanted if side is None else side for side in own)
-    if asked is not None and (height, width) != (asked, asked):
+    if size is not None and (height, width) != (size, size):
         raise UsageError(
             f"option size of 'yolov8-face': {source.path.name} only takes pictures of "
-            f"{width}x{height}, got {asked}: omit size"
+            f"{width}x{height}, got {size}: omit size"
         )
     return height, width

@@ -105,11 +105,11 @@ def _late(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
     joined = graph.node("Concat", parts, "features", axis=1)
     absent = [as_floats(model.absent[name]) for name in names]
     spread = _blocks([np.ones(len(row)) for row in absent])
-    there = graph.node("Flatten", [inputs.present], "there", axis=1)
-    mask = graph.node("Gemm", [there, graph.weight(spread, "spread")], "mask")
+    present = graph.node("Flatten", [inputs.present], "there", axis=1)
+    mask = graph.node("Gemm", [present, graph.weight(spread, "spread")], "mask")
     seen = graph.node("Mul", [joined, mask], "seen")
-    gone = graph.node("Sub", [graph.weight([1.0], "one"), there], "gone")
-    fill = graph.node("Gemm", [gone, graph.weight(_blocks(absent), "absent")], "fill")
+    absent_flags = graph.node("Sub", [graph.weight([1.0], "one"), present], "gone")
+    fill = graph.node("Gemm", [absent_flags, graph.weight(_blocks(absent), "absent")], "fill")
     return graph.node("Add", [seen, fill], "joined")
 
 
@@ -222,8 +222,8 @@ def _source(
         for start in range(0, len(crops), 64):
             feeds = feeds_of(crops.take(slice(start, start + 64)), views, with_present=True)
             pixels = {name: torch.from_numpy(feeds[name]) for name in views}
-            there = torch.from_numpy(feeds[PRESENT])[:, :, 0, 0]
-            present = {name: there[:, k : k + 1] for k, name in enumerate(views)}
+            present_flags = torch.from_numpy(feeds[PRESENT])[:, :, 0, 0]
+            present = {name: present_flags[:, k : k + 1] for k, name in enumerate(views)}
             found = distribution(model, loss, pixels, present, flip=flip)
             parts.append(found.double().numpy())
         probabilities = np.concatenate(parts)

@@ -153,10 +153,6 @@ def _outside(crops: Crops) -> float:
     return max(float(outside[0]) for outside in crops.outside.values())
 
 
-def _missing(crops: Crops) -> list[str]:
-    return [name for name, flags in crops.present.items() if not flags[0]]
-
-
 def _note(
     picture: FacePicture, queues: Sequence[_Queue], outside: Mapping[int, AnswersFile]
 ) -> ImageRecord:
@@ -169,7 +165,7 @@ def _note(
         record.landmarks_xy, record.landmark_scheme = face.landmarks_xy, face.landmark_scheme
     asked = queues if picture.crops else ()
     for queue, crops in zip(asked, picture.crops, strict=True):
-        missing = _missing(crops)
+        missing = [name for name, flags in crops.present.items() if not flags[0]]
         if len(missing) == len(crops.views):
             reason = f"no view could be cut: {', '.join(missing)}"
             record.outcomes[queue.index] = Outcome("missing_view", reason=reason)

@@ -41,7 +41,7 @@ from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, n
 from agebench.registry.defaults import choose_detector
 from agebench.registry.plugins import named_detector
 from agebench.runtimes.threads import pinned
-from agebench.timing.latency import Latency, StageTimes, choose_pictures, run_latency
+from agebench.timing.latency import StageTimes, choose_pictures, run_latency
 from agebench.timing.pairs import compare_times
 from agebench.types import plain
 from agebench.util.arrays import Bools
@@ -146,7 +146,8 @@ def _measure(
             threads=threads,
             progress=progress,
         )
-    own_times = {} if latency is None else _by_name(timed, latency)
+    names = [item.name for item in timed]
+    own_times = {} if latency is None else dict(zip(names, latency.own, strict=True))
     about["dataset"]["content_sha256"] = found.content_sha256
     about["dataset"]["notes"] += found.notes
     common = common_subset(columns)
@@ -184,10 +185,6 @@ def _second_copy(contenders: Sequence[Contender]) -> Estimator | None:
         return None
     first = runnable[0]
     return first.estimator if first.load is None else first.load()
-
-
-def _by_name(timed: Sequence[Contender], latency: Latency) -> dict[str, Mapping[str, StageTimes]]:
-    return {item.name: times for item, times in zip(timed, latency.own, strict=True)}
 
 
 def _results(

@@ -123,9 +123,9 @@ class KeptDetections:
         if kept is not None:
             self.used += 1
             return kept
-        begun = time.monotonic()
+        start = time.monotonic()
         faces = found_faces(detector, image_bgr)
-        self.seconds += time.monotonic() - begun
+        self.seconds += time.monotonic() - start
         self.keep(key, picture_sha256, [plain(face) for face in faces])
         self.added += 1
         return faces

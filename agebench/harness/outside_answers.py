@@ -28,16 +28,16 @@ def joined(contenders: Sequence[Contender], pictures: Dataset) -> list[Contender
 
 def timed_here(contenders: Sequence[Contender]) -> list[Contender]:
     """Return the contenders that run here, without those that have external answers."""
-    there = [item for item in contenders if item.estimator is not None]
-    return [item for item in there if not isinstance(item.estimator, AnswersFile)]
+    loaded = [item for item in contenders if item.estimator is not None]
+    return [item for item in loaded if not isinstance(item.estimator, AnswersFile)]
 
 
 def choose_unseen(
     contenders: Sequence[Contender], detector: str | FaceDetector | None
 ) -> tuple[str, str] | None:
     """Return the detector for a run of external answers only, and why; None if faces are needed."""
-    there = [item.estimator for item in contenders if item.estimator is not None]
-    if detector is None and there and all(isinstance(item, AnswersFile) for item in there):
+    loaded = [item.estimator for item in contenders if item.estimator is not None]
+    if detector is None and loaded and all(isinstance(item, AnswersFile) for item in loaded):
         return DETECTOR, UNSEEN
     return None
 

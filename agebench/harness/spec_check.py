@@ -151,11 +151,11 @@ def _wrong(years: Floats, swapped: Floats, true: Floats, following: float | None
             "output's scale or offset is probably wrong"
         )
     if len(true):
-        ours, theirs = (float(np.abs(ages - true).mean()) for ages in (years, swapped))
-        if theirs < CLEARLY_BETTER * ours:
+        mae_years, swapped_mae = (float(np.abs(ages - true).mean()) for ages in (years, swapped))
+        if swapped_mae < CLEARLY_BETTER * mae_years:
             found.append(
-                f"with red and blue exchanged the error is {theirs:.1f} years instead of "
-                f"{ours:.1f}: channel_order is probably the other one"
+                f"with red and blue exchanged the error is {swapped_mae:.1f} years instead of "
+                f"{mae_years:.1f}: channel_order is probably the other one"
             )
     return found
 
@@ -165,10 +165,11 @@ def _apart(years: Floats, others: Floats, estimator: Estimator, other: Estimator
     largest = float(np.abs(years - others).max())
     if largest <= SAME_YEARS:
         return ""
-    ours, theirs = estimator.spec.runtime.runtime, other.spec.runtime.runtime
+    first, second = estimator.spec.runtime.runtime, other.spec.runtime.runtime
     return (
-        f"under {theirs} the ages differ by up to {largest:.1f} years from those under {ours}: one "
-        "of them computes this model wrongly; compare both with the model's own library ([golden])"
+        f"under {second} the ages differ by up to {largest:.1f} years from those under {first}: "
+        "one of them computes this model wrongly; compare both with the model's own library "
+        "([golden])"
     )
 
 

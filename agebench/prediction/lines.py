@@ -99,9 +99,9 @@ class LineFile:
                 f"{self._made_with['estimators']}: use the same, or another --out"
             )
         if not explained <= {self._explain}:
-            begun = "without" if self._explain else "with"
+            mode = "without" if self._explain else "with"
             raise UsageError(
-                f"{self._path} was started {begun} --explain: resume {begun} it, or name another "
+                f"{self._path} was started {mode} --explain: resume {mode} it, or name another "
                 "--out"
             )
         return record
@@ -146,18 +146,18 @@ class LineFile:
         Raises:
             AgebenchError: it can't be written; the file is unchanged.
         """
-        gone = self._done.intersection(names)
-        if not gone:
+        dropped = self._done.intersection(names)
+        if not dropped:
             return
         try:
-            self._replace_without(gone)
+            self._replace_without(dropped)
         except OSError as error:
             raise self._cannot_write(error) from error
-        self._done -= gone
-        for name in gone:
+        self._done -= dropped
+        for name in dropped:
             self._failed.pop(name, None)
 
-    def _replace_without(self, gone: Set[str]) -> None:
+    def _replace_without(self, dropped: Set[str]) -> None:
         """Replace the old file by a new one, so that a kill leaves one of them complete."""
         target = Path(os.path.realpath(self._path))
         handle, name = new_beside(target)
@@ -165,7 +165,7 @@ class LineFile:
         new = name.open("a+b")
         try:
             self._file.seek(0)
-            kept = (line for line in self._file if str(json.loads(line)["picture"]) not in gone)
+            kept = (line for line in self._file if str(json.loads(line)["picture"]) not in dropped)
             new.writelines(kept)
             new.flush()
             os.fsync(new.fileno())

@@ -14,6 +14,12 @@ INTERVAL_LEVEL = 0.8
 """Fraction of people that the displayed interval should contain."""
 
 
+def add_times(total: dict[str, float], stage_ms: Mapping[str, float]) -> None:
+    """Add the time of each stage to `total`, milliseconds."""
+    for stage, spent in stage_ms.items():
+        total[stage] = total.get(stage, 0.0) + spent
+
+
 @dataclass(frozen=True, slots=True)
 class AgeAnswer:
     """One estimator's result for one face.

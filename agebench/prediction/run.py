@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +13,7 @@ from agebench.errors import UsageError
 from agebench.prediction.lines import LineFile
 from agebench.prediction.places import DrawPlaces, Source
 from agebench.prediction.predictor import AgePredictor, check_explainable
+from agebench.prediction.records import add_times
 from agebench.prediction.sources import STDIN, Sources
 from agebench.prediction.work import Finished, PredictionPlan, PredictionTask, predict_pictures
 from agebench.types import Problem
@@ -89,18 +90,13 @@ class Tally:
         record = finished.record
         self.pictures += 1
         self.faces += len(record["faces"])
-        self.add_times(finished.stage_ms)
+        add_times(self.stage_ms, finished.stage_ms)
         if record["status"] != "ok":
             self.failures[record["status"]] += 1
             self.note(record["picture"], record["reason"])
         if finished.not_drawn:
             self.not_drawn += 1
             self.note(record["picture"], f"not drawn: {finished.not_drawn}")
-
-    def add_times(self, stage_ms: Mapping[str, float]) -> None:
-        """Add the time of each stage, milliseconds."""
-        for stage, spent in stage_ms.items():
-            self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + spent
 
     def add_resumed(self, name: str, failure: tuple[str, str] | None) -> None:
         """Count a picture that an earlier run had finished, with status and reason of a failure."""

@@ -12,7 +12,7 @@ from typing import Any
 from agebench.errors import AgebenchError, UsageError
 from agebench.prediction.drawing import draw_side_by_side
 from agebench.prediction.predictor import AgePredictor
-from agebench.prediction.records import AgeAnswer, PredictedFace
+from agebench.prediction.records import AgeAnswer, PredictedFace, add_times
 from agebench.prediction.tracking import SMOOTHING_FRAMES, Tracker
 from agebench.types import Image
 from agebench.vision.video import VideoFrame, VideoSink, VideoSource, check_video_name
@@ -66,11 +66,6 @@ class VideoTally:
             person = self.people.setdefault(number, Person(number, frame, frame, 0, face.ages))
             person.last, person.ages = frame, face.ages
             person.seen += 1
-
-    def add_times(self, stage_ms: Mapping[str, float]) -> None:
-        """Add the time of each stage, milliseconds."""
-        for stage, spent in stage_ms.items():
-            self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + spent
 
 
 class VideoRun:
@@ -135,9 +130,9 @@ class VideoRun:
     def _read(self, video: VideoSource) -> Iterator[VideoFrame]:
         frames = video.frames()
         while True:
-            begun = time.perf_counter()
+            start = time.perf_counter()
             frame = next(frames, None)
-            self.tally.add_times({"decode": (time.perf_counter() - begun) * 1000})
+            add_times(self.tally.stage_ms, {"decode": (time.perf_counter() - start) * 1000})
             if frame is None:
                 return
             yield frame
@@ -147,7 +142,7 @@ class VideoRun:
             self.tally.broken += 1
             return [], "broken", "the frame can't be decoded"
         answer = self._predictor.predict_image(frame.image_bgr)
-        self.tally.add_times(answer.stage_ms)
+        add_times(self.tally.stage_ms, answer.stage_ms)
         if answer.status != "ok":
             self.tally.failed += 1
             return [], answer.status, answer.reason

@@ -64,8 +64,8 @@ def _left_out(out: Path) -> dict[str, str]:
 
 
 def _files(face: prepared.PreparedFace) -> Iterator[str]:
-    for view, there in face.present.items():
-        if there:
+    for view, present in face.present.items():
+        if present:
             yield picture_file(face.group, view, face.name)
 
 

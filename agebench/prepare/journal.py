@@ -47,9 +47,9 @@ class Journal:
         self._offsets: dict[str, int] = {}
         with self._sentence():
             if read_header(path) is None:
-                begun = json.dumps(header, allow_nan=False) + "\n"
+                first_line = json.dumps(header, allow_nan=False) + "\n"
                 temporary = path.with_suffix(".tmp")
-                temporary.write_text(begun, encoding="utf-8")
+                temporary.write_text(first_line, encoding="utf-8")
                 temporary.replace(path)
             self._file = path.open("a+b")
             self._recover()

@@ -175,9 +175,9 @@ class _Run:
     ) -> PrepareReport:
         """Prepare what is not done yet and write the manifest."""
         path = self._work / JOURNAL_FILE
-        begun = read_header(path)
-        if begun is not None:
-            refuse_other(begun, about, self._out)
+        started_with = read_header(path)
+        if started_with is not None:
+            refuse_other(started_with, about, self._out)
         scratch = new_scratch(self._work)
         plan = PreparationPlan(detector, self._settings, self._out, scratch)
         with Journal(path, about, self._out) as journal:

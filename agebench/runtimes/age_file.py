@@ -199,14 +199,16 @@ def check_views(crops: Crops, spec: CropSpec, *, missing: bool, who: str) -> Non
             raise UsageError(
                 f"{who}: view {name!r} must be {view.size_hw} pixels (height, width), got {size_hw}"
             )
-    there = np.stack([crops.present[name] for name in spec.views], axis=1)
-    if there.all():
+    present = np.stack([crops.present[name] for name in spec.views], axis=1)
+    if present.all():
         return
-    lacking = np.flatnonzero(~(there.any(axis=1) if missing else there.all(axis=1)))
+    lacking = np.flatnonzero(~(present.any(axis=1) if missing else present.all(axis=1)))
     if len(lacking):
-        gone = [name for name, flag in zip(spec.views, there[lacking[0]], strict=True) if not flag]
+        absent = [
+            name for name, flag in zip(spec.views, present[lacking[0]], strict=True) if not flag
+        ]
         raise ModelError(
-            f"{who}: face {lacking[0]}: {', '.join(map(repr, gone))} missing, but needed: the "
+            f"{who}: face {lacking[0]}: {', '.join(map(repr, absent))} missing, but needed: the "
             "region lies outside of the picture or is smaller than a pixel"
         )
 

@@ -104,18 +104,18 @@ class Batches:
         views = tuple(self._crop.views)
         plan = draw_plan(self._settings, views, len(rows), (self._seed, step, 1)).shard(shard)
         names = choose_filters(self._settings.filters, len(rows), (self._seed, step, 2))[shard]
-        mine = rows[shard]
-        cached = self._faces.pixels_bgr[mine]
-        originals = {name: pixels[mine] for name, pixels in self._faces.originals.items()}
+        own_rows = rows[shard]
+        cached = self._faces.pixels_bgr[own_rows]
+        originals = {name: pixels[own_rows] for name, pixels in self._faces.originals.items()}
         for place, name in enumerate(names):
             if name:
-                index = int(mine[place])
+                index = int(own_rows[place])
                 height, width = self._faces.sizes_hw[index]
                 own = cached[place, :height, :width]  # without padding
                 cached[place] = padded(self._filters.apply(name, index, own), cached.shape[1])
                 for pixels in originals.values():
                     pixels[place] = FILTERS[name](pixels[place])
-        return HostBatch(step, mine, cached, originals, plan)
+        return HostBatch(step, own_rows, cached, originals, plan)
 
     def views(self, batch: HostBatch, scale: float = 1.0) -> ViewBatch:
         """Cut and augment all views on the device.

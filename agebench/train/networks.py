@@ -166,9 +166,9 @@ class MultiCropResNet(nn.Module):
     def _early(self, pixels: Mapping[str, Tensor], present: Mapping[str, Tensor]) -> Tensor:
         planes = []
         for name in self.settings.views:
-            there = present[name][:, :, None, None]
+            flags = present[name][:, :, None, None]
             colours: Tensor = self.colours[name](pixels[name])
-            planes += [colours * there, there.expand(-1, 1, *colours.shape[2:])]
+            planes += [colours * flags, flags.expand(-1, 1, *colours.shape[2:])]
         features: Tensor = self.backbones["all"](torch.cat(planes, dim=1))
         return features
 

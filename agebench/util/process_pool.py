@@ -177,9 +177,9 @@ class _Pool(Generic[Task, Result]):
 
     def _start(self) -> None:
         context = mp.get_context("spawn")
-        ours, theirs = context.Pipe()
+        parent_end, child_end = context.Pipe()
         tied = threading.current_thread() is threading.main_thread()
-        how = (theirs, self._work.make, os.getpid(), tied)
+        how = (child_end, self._work.make, os.getpid(), tied)
         process = context.Process(target=serve, args=how, daemon=True)
         try:
             with _interrupts_ignored(), safe_path():
@@ -189,8 +189,8 @@ class _Pool(Generic[Task, Result]):
                 f"no more processes can be started: {error.strerror}; use fewer --processes"
             ) from error
         finally:
-            theirs.close()
-        self._children[ours] = _Child(process, ours)
+            child_end.close()
+        self._children[parent_end] = _Child(process, parent_end)
 
     def _feed(self) -> None:
         for child in self._children.values():

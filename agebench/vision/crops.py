@@ -115,17 +115,14 @@ def _area_inside(patch: Patch, size_hw: tuple[int, int]) -> float:
         inside_x = min(width - 0.5, x + patch.width / 2) - max(-0.5, x - patch.width / 2)
         inside_y = min(height - 0.5, y + patch.height / 2) - max(-0.5, y - patch.height / 2)
         return max(0.0, inside_x) * max(0.0, inside_y)
-    corners = cv2.boxPoints((patch.center_xy, (patch.width, patch.height), _degrees(patch)))
+    degrees = math.degrees(patch.roll_rad)
+    corners = cv2.boxPoints((patch.center_xy, (patch.width, patch.height), degrees))
     picture = np.array(
         [(-0.5, -0.5), (width - 0.5, -0.5), (width - 0.5, height - 0.5), (-0.5, height - 0.5)],
         np.float32,
     )
     inside, _ = cv2.intersectConvexConvex(corners, picture)
     return float(inside)
-
-
-def _degrees(patch: Patch) -> float:
-    return math.degrees(patch.roll_rad)
 
 
 _Row: TypeAlias = tuple[float, float, float]

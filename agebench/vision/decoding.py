@@ -66,9 +66,9 @@ def decode_file(path: Path, name: str, max_pixels: int) -> PictureFile:
 
 def decode_sample(sample: Sample, max_pixels: int) -> Decoded:
     """Read, hash and decode one picture of a data set; see `decode_file`."""
-    begun = time.thread_time()
+    start = time.thread_time()
     file = decode_file(sample.path, sample.name, max_pixels)
-    took = time.thread_time() - begun
+    took = time.thread_time() - start
     return Decoded(sample, file.image_bgr, file.sha256, file.reason, took)
 
 
