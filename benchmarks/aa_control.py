@@ -1,14 +1,14 @@
 """How often is one of several copies of the same model called faster?  200 sweeps of each kind.
 
-Copies of one ONNX file take equally long, so every "faster" is false; of the sweeps of `agebench
-bench` no more than 5 % may hold one.  They are run on the machine as it is, and beside two busy
-processes that this script starts.  Beside the verdicts it is written down what the intervals alone
-would have said, without the control and without a look at how busy the machine was, and what the
-sign test of runs of neighbouring rounds would have said, which was used up to schema version 1.
+Copies of one ONNX file take equally long, so every "faster" is false, and at most 5 % of the sweeps
+of `agebench bench` may contain one.  The sweeps run on the machine as it is, and again next to two
+busy processes that this script starts.  The results also say what the verdicts would have been
+from the intervals alone, ignoring the control and the load of the machine, and from the sign test
+on runs of neighbouring rounds that was used up to schema version 1.
 
     python benchmarks/aa_control.py --sweeps 200
 
-A run that is interrupted goes on where it was; --anew begins again.
+An interrupted run resumes; --anew starts again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from agebench.util.files import write_whole
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "aa_control.json"
 CONDITIONS = {"idle": 0, "busy": 2}
-"""Busy processes beside the sweeps."""
+"""Number of busy processes that run next to the sweeps."""
 
 BATCH = 1
 
@@ -61,12 +61,10 @@ def small_network() -> onnx.ModelProto:
         weights.append(onnx.numpy_helper.from_array(values, name))
         return name
 
-    for layer, (taken, given) in enumerate(pairwise((3, 48, 96, 192))):
-        taken_in = [before, weight(f"w{layer}", given, taken, 3, 3)]
+    for layer, (channels_in, channels_out) in enumerate(pairwise((3, 48, 96, 192))):
+        inputs = [before, weight(f"w{layer}", channels_out, channels_in, 3, 3)]
         nodes.append(
-            onnx.helper.make_node(
-                "Conv", taken_in, [f"c{layer}"], strides=[2, 2], pads=[1, 1, 1, 1]
-            )
+            onnx.helper.make_node("Conv", inputs, [f"c{layer}"], strides=[2, 2], pads=[1, 1, 1, 1])
         )
         nodes.append(onnx.helper.make_node("Relu", [f"c{layer}"], [before := f"r{layer}"]))
     nodes += [
@@ -76,8 +74,8 @@ def small_network() -> onnx.ModelProto:
         onnx.helper.make_node("Softmax", ["logits"], ["shares"]),
     ]
     pixels = onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, ["n", 3, 96, 96])
-    shares = onnx.helper.make_tensor_value_info("shares", onnx.TensorProto.FLOAT, ["n", 101])
-    graph = onnx.helper.make_graph(nodes, "small", [pixels], [shares], weights)
+    probabilities = onnx.helper.make_tensor_value_info("shares", onnx.TensorProto.FLOAT, ["n", 101])
+    graph = onnx.helper.make_graph(nodes, "small", [pixels], [probabilities], weights)
     return onnx.helper.make_model(
         graph, ir_version=8, opset_imports=[onnx.helper.make_opsetid("", 17)]
     )
@@ -95,7 +93,7 @@ decode = {{rule = "expectation"}}
 
 
 def copy(folder: Path, name: str, model: Path | None) -> str:
-    """Write a copy of the model into the folder; return how it is referred to."""
+    """Write a copy of the model into the folder; return its reference."""
     path = folder / f"{name}.onnx"
     if model is not None:
         shutil.copyfile(model, path)
@@ -107,12 +105,12 @@ def copy(folder: Path, name: str, model: Path | None) -> str:
 
 
 BUSY = "import os, sys\nwhile os.getppid() == int(sys.argv[1]): sum(range(100_000))"
-"""What a busy process runs: it ends by itself when whoever started it is gone."""
+"""What a busy process runs: it ends when its parent is gone."""
 
 
 @contextmanager
 def busy_processes(number: int) -> Iterator[None]:
-    """Keep so many processes busy with nothing."""
+    """Run this many processes that only use processor time."""
     with ExitStack() as stack:
         for _ in range(number):
             process = subprocess.Popen([sys.executable, "-c", BUSY, str(os.getpid())])
@@ -143,7 +141,7 @@ def leaves_out_one(interval: Interval | None) -> bool:
 
 
 def judged(runners: Sequence[Runner], sweep: Sweep) -> dict[str, Any]:
-    """Return what is said of one sweep."""
+    """Return the verdicts on one sweep."""
     comparisons, (control,) = compare_sweep(runners, sweep)
     times = [own[0].total.samples_ms for own in sweep.times]
     level = statement_level(len(comparisons))
@@ -164,7 +162,7 @@ def judged(runners: Sequence[Runner], sweep: Sweep) -> dict[str, Any]:
 
 
 def rate(sweeps: Sequence[Mapping[str, Any]], key: str) -> dict[str, Any]:
-    """Return how often something was said, with its interval."""
+    """Return the fraction of sweeps for which `key` is true, with its interval."""
     number = sum(bool(one[key]) for one in sweeps)
     interval = wilson_interval(number, len(sweeps), LEVEL)
     ends = None if interval is None else [round(interval.low, 4), round(interval.high, 4)]
@@ -193,12 +191,12 @@ def read(path: Path, settings: Mapping[str, Any], anew: bool) -> dict[str, Any]:
     if stored.get("settings") == settings:
         return dict(stored["sweeps"])
     if stored:
-        print(f"{path} was made with other settings, and is begun anew")
+        print(f"{path} was made with other settings, and is started again")
     return {}
 
 
 def main() -> None:
-    """Run the sweeps that are missing, print and write down."""
+    """Run the sweeps that are missing, print and write the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--sweeps", type=int, default=200, help="of each condition")
     parser.add_argument("--condition", choices=[*CONDITIONS, "both"], default="both")
@@ -208,41 +206,45 @@ def main() -> None:
     parser.add_argument("--model", type=Path, help="an ONNX file that agebench wrote")
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--anew", action="store_true", help="forget what was measured before")
-    given = parser.parse_args()
-    if given.rounds < BLOCKS * MIN_ROUNDS_PER_BLOCK or given.copies < 2:
-        parser.error("expected two copies and 12 rounds at least")
+    args = parser.parse_args()
+    if args.rounds < BLOCKS * MIN_ROUNDS_PER_BLOCK or args.copies < 2:
+        parser.error("expected at least two copies and 12 rounds")
     settings = {
-        "model": "made up" if given.model is None else given.model.name,
-        "copies": given.copies,
-        "rounds": given.rounds,
-        "threads": given.threads,
+        "model": "made up" if args.model is None else args.model.name,
+        "copies": args.copies,
+        "rounds": args.rounds,
+        "threads": args.threads,
         "batch": BATCH,
     }
-    found = read(given.out, settings, given.anew)
-    wanted = CONDITIONS if given.condition == "both" else {given.condition: 0}
+    sweeps_by_condition = read(args.out, settings, args.anew)
+    conditions = CONDITIONS if args.condition == "both" else {args.condition: 0}
     faces = generated_face()
-    with tempfile.TemporaryDirectory() as folder, pinned(given.threads) as (threads, _):
-        names = [f"copy{number}" for number in range(given.copies)]
-        references = [copy(Path(folder), name, given.model) for name in names]
+    with tempfile.TemporaryDirectory() as folder, pinned(args.threads) as (threads, _):
+        names = [f"copy{number}" for number in range(args.copies)]
+        references = [copy(Path(folder), name, args.model) for name in names]
         loads = [partial(load_on, reference, None) for reference in references]
-        for condition in wanted:
-            sweeps: list[dict[str, Any]] = found.setdefault(condition, [])
+        for condition in conditions:
+            sweeps: list[dict[str, Any]] = sweeps_by_condition.setdefault(condition, [])
             with busy_processes(CONDITIONS[condition]):
-                for _ in track(range(len(sweeps), given.sweeps), condition):
+                for _ in track(range(len(sweeps), args.sweeps), condition):
                     runners = [
                         Runner(name, load(), load) for name, load in zip(names, loads, strict=True)
                     ]
-                    rounds = Rounds(given.rounds)
+                    rounds = Rounds(args.rounds)
                     sweep = run_sweep(runners, faces, [BATCH], rounds, threads=threads)
                     sweeps.append(judged(runners, sweep))
                     content = {
                         "settings": settings,
                         "machine": describe_machine(),
-                        "rates": {name: summary(every) for name, every in found.items()},
-                        "sweeps": found,
+                        "rates": {
+                            name: summary(every) for name, every in sweeps_by_condition.items()
+                        },
+                        "sweeps": sweeps_by_condition,
                     }
-                    write_whole(given.out, json.dumps(content, indent=1) + "\n")
-    print(json.dumps({name: summary(every) for name, every in found.items()}, indent=1))
+                    write_whole(args.out, json.dumps(content, indent=1) + "\n")
+    print(
+        json.dumps({name: summary(every) for name, every in sweeps_by_condition.items()}, indent=1)
+    )
 
 
 if __name__ == "__main__":

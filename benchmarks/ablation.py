@@ -1,14 +1,14 @@
 """Which views, which fusion and which sampling help, and what each costs: a table on validation.
 
-Every line is the mean over seeds of short runs on a part of the training data of `utkface-full`;
-the figures rank the lines, they are not what a full run reaches.  On chips the view "original" is
-the chip itself, the same pixels that "face" shows.  Interrupted, it goes on with the same command.
+Each row is the mean over seeds of short runs on a part of the training data of `utkface-full`: the
+figures rank the rows, and a full run is better.  On chips, the view "original" is the chip itself,
+the same pixels as "face".  The same command resumes an interrupted run.
 
     python benchmarks/ablation.py UTKFACE
 
-With --recipe every line is trained with the loss, augmentation, optimiser, views' sizes, backbones,
-further data and teacher of a settings file instead, on the whole part, for --epochs, until they
-have converged; the result is ablation-NAME.json of the file's name:
+With --recipe, each row is trained on the whole training part, for --epochs epochs, with the loss,
+augmentation, optimiser, view sizes, backbones, extra data and teacher of a settings file; the
+result is ablation-NAME.json, named after that file:
 
     python benchmarks/ablation.py UTKFACE --recipe pretrained/multicrop-resnet-5.toml --epochs 30
 """
@@ -48,7 +48,7 @@ from agebench.util.files import write_whole
 
 RESULTS = Path(__file__).parent / "results" / "ablation.json"
 EPOCHS = 6
-SHARE = 1 / 3
+TRAIN_FRACTION = 1 / 3
 SEEDS = (0, 1, 2)
 
 _SMALL = BackboneSettings(depth=10, width=24)
@@ -108,7 +108,7 @@ def _settings(
         return _of_recipe(line, seed, recipe)
     model, balance = LINES[line]
     return TrainSettings(
-        data=DataSettings(root=root, train_fraction=SHARE),
+        data=DataSettings(root=root, train_fraction=TRAIN_FRACTION),
         model=model,
         bootstrap=BootstrapSettings(balance=balance, seed=seed),
         optim=OptimSettings(warmup=0.2, ema=0.99),
@@ -155,7 +155,7 @@ def _cost_ms(repeats: int = 100) -> dict[str, float]:
 
 
 def _recipe(path: Path | None, root: str, epochs: int) -> TrainSettings | None:
-    """Read a settings file to be trained for so many epochs, whatever its own plan was."""
+    """Read a settings file and replace its number of epochs."""
     if path is None:
         return None
     settings = read_settings(path, texts={"data.root": root})
@@ -208,8 +208,8 @@ def main() -> None:
     parser.add_argument("utkface", help="folder of the aligned chips")
     parser.add_argument("--seeds", type=int, default=len(SEEDS))
     parser.add_argument("--precision", choices=("float32", "bf16"), default="float32")
-    parser.add_argument("--recipe", type=Path, help="settings file that the lines are trained by")
-    parser.add_argument("--epochs", type=int, default=30, help="of every line, with --recipe")
+    parser.add_argument("--recipe", type=Path, help="settings file to train the rows with")
+    parser.add_argument("--epochs", type=int, default=30, help="of every row, with --recipe")
     args = parser.parse_args()
     recipe = _recipe(args.recipe, args.utkface, args.epochs)
     results = RESULTS if recipe is None else RESULTS.with_stem(f"ablation-{args.recipe.stem}")

@@ -12,7 +12,7 @@ trained on four folds and tested on the fifth.  The one caffemodel that was publ
 network.  Neither its repository (GilLevi/AgeGenderDeepLearning) nor its page says which fold it
 was not trained on, or that there is one; so at least four of the five folds here are its training
 data.  With that file the mean over all folds is not a test result and should come out above the
-published figures; only the fold that it was tested on, if any, can be held against them, and
+published figures; only the fold that it was tested on, if any, can be compared with them, and
 the figures per fold are printed for that.  To repeat the protocol itself, train five networks and
 give ``--weights`` five times, for folds 0 to 4 in order.
 
@@ -53,7 +53,7 @@ CropCount = Literal[1, 10]
 
 @dataclass(frozen=True, slots=True)
 class FoldScore:
-    """One network on one fold; shares are of `n` pictures."""
+    """One network on one fold; accuracies are fractions of `n` pictures."""
 
     fold: str
     n: int
@@ -69,7 +69,7 @@ def whole_picture(image_bgr: Image, side: int) -> Image:
 
 
 def as_crops(pixels: Sequence[Image]) -> Crops:
-    """Hand squashed pictures to an estimator in place of detected faces."""
+    """Return squashed pictures as the crops of detected faces."""
     count = len(pixels)
     return Crops(
         {"face": np.stack(pixels)},
@@ -85,19 +85,19 @@ def chunks(samples: Sequence[Sample]) -> Iterator[Sequence[Sample]]:
 
 
 def classes(net: CaffeAgeNet, pixels: Sequence[Image]) -> list[int]:
-    """Return the likeliest class of each squashed picture."""
+    """Return the most probable class of each squashed picture."""
     if not pixels:
         return []
     answers = net.predict(as_crops(pixels))
-    shares = [answer.probabilities for answer in answers if answer.probabilities is not None]
-    return [int(index) for index in np.argmax(shares, axis=1)]
+    probabilities = [answer.probabilities for answer in answers if answer.probabilities is not None]
+    return [int(index) for index in np.argmax(probabilities, axis=1)]
 
 
 def score_fold(net: CaffeAgeNet, fold: str, samples: Sequence[Sample]) -> FoldScore:
     """Predict all pictures of a fold and compare classes."""
     side = net.spec.crop.views["face"].size_hw[0]
     true: list[int] = []
-    given: list[int] = []
+    predicted: list[int] = []
     unreadable = 0
     for chunk in chunks(samples):
         pixels: list[Image] = []
@@ -109,10 +109,10 @@ def score_fold(net: CaffeAgeNet, fold: str, samples: Sequence[Sample]) -> FoldSc
                 unreadable += 1
                 continue
             true.append(ADIENCE_CLASSES.labels.index(item.attributes["class"]))
-        given += classes(net, pixels)
-    # A class's first year stands for it: class_accuracy wants true ages.
+        predicted += classes(net, pixels)
+    # A class's first year stands for it: class_accuracy takes true ages.
     years = [ADIENCE_CLASSES.lows[index] for index in true]
-    found = class_accuracy(years, given, ADIENCE_CLASSES)
+    found = class_accuracy(years, predicted, ADIENCE_CLASSES)
     return FoldScore(fold, found.n, unreadable, found.exact, found.one_off)
 
 
@@ -134,7 +134,7 @@ def summary(scores: Sequence[FoldScore], key: str) -> dict[str, float | None]:
 
 
 def network_of(weights: Sequence[Path], fold: str) -> Path | None:
-    """Return the file that scores a fold: its own of five, else the only one, else the default."""
+    """Return the file that scores a fold: its own of five, else the only one, or the default."""
     if len(weights) == adience.FOLDS:
         return weights[int(fold)]
     return weights[0] if weights else None
@@ -172,18 +172,18 @@ def percent(value: float | None) -> str:
 
 
 def line(crops: int, score: FoldScore) -> str:
-    """Return one fold's line of the table."""
-    shares = f"exact {percent(score.exact):>8}  one-off {percent(score.one_off):>8}"
-    return f"{crops:2d} crops  fold {score.fold}  {score.n:5d} pictures  {shares}"
+    """Return the row of one fold."""
+    accuracies = f"exact {percent(score.exact):>8}  one-off {percent(score.one_off):>8}"
+    return f"{crops:2d} crops  fold {score.fold}  {score.n:5d} pictures  {accuracies}"
 
 
 def total(crops: int, result: Mapping[str, Any]) -> str:
-    """Return the line with the mean over the folds beside the published one."""
-    shares = [
+    """Return the row with the mean over the folds next to the published one."""
+    accuracies = [
         f"{name} {percent(result[key]['mean'])} (published {percent(result['published'][key])})"
         for name, key in (("exact", "exact"), ("one-off", "one_off"))
     ]
-    return f"{crops:2d} crops  mean    " + "  ".join(shares)
+    return f"{crops:2d} crops  mean    " + "  ".join(accuracies)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -196,14 +196,14 @@ def parser() -> argparse.ArgumentParser:
     arguments.add_argument("--mean", type=Path, help="mean.binaryproto")
     arguments.add_argument("--pictures", choices=("auto", "aligned", "faces"), default="auto")
     arguments.add_argument("--crops", type=int, choices=(1, 10), action="append")
-    arguments.add_argument("--sample", type=int, help="so many pictures at random, for a trial")
+    arguments.add_argument("--sample", type=int, help="use only N random pictures")
     arguments.add_argument("--out", type=Path, help="JSON file to write")
     return arguments
 
 
-def main(given: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None) -> int:
     """Measure, print a table, write the file; return the exit status."""
-    options = parser().parse_args(given)
+    options = parser().parse_args(arguments)
     options.crops = sorted(set(options.crops or (1, 10)))
     try:
         if len(options.weights) not in (0, 1, adience.FOLDS):
@@ -217,7 +217,7 @@ def main(given: list[str] | None = None) -> int:
             print(note)
         one_network = len(options.weights) != adience.FOLDS
         if one_network:
-            print("one network for all folds: at least four of them may be its training data")
+            print("one network for all folds: it was probably trained on at least four of them")
         found = run(dataset, options)
         if options.out is not None:
             about = {

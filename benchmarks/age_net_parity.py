@@ -1,10 +1,10 @@
-r"""One published network, five ways to run it: how far do the answers differ?
+r"""One published network, five ways to run it: by how much do its outputs differ?
 
     python benchmarks/age_net_parity.py --mirror ../shared/pretrained
 
-The published `age_net.caffemodel` under cv2.dnn 4.10 and 4.14, and as ONNX, as it is converted
-here, under ONNX Runtime and under cv2.dnn 4.10, 4.14 and 5.0, on composites of the bundled sample
-and on crops of noise.  Each OpenCV is put into a folder of its own by pip, which needs an index.
+Runs the published `age_net.caffemodel` under cv2.dnn 4.10 and 4.14, and its conversion to ONNX
+under ONNX Runtime and cv2.dnn 4.10, 4.14 and 5.0, on composites of the bundled sample and on crops
+of noise.  pip installs each OpenCV in a folder of its own, so a package index is needed.
 Results: results/age_net_parity.json and .md.
 """
 
@@ -69,12 +69,12 @@ def inputs(crop: CropSpec) -> Any:
     return (stacked - np.array(CHANNEL_MEAN, np.float32)).transpose(0, 3, 1, 2).copy()
 
 
-def ask_opencv(version: str, order: dict[str, str], folder: Path) -> tuple[str, Floats]:
+def ask_opencv(version: str, job: dict[str, str], folder: Path) -> tuple[str, Floats]:
     """Return the version that answered, and its probabilities (n, 8).
 
     Args:
-        version: of opencv-python-headless, put into `folder`/`version` if that is not there.
-        order: "blob": the crops' file; "kind": "caffe", with "prototxt", or "onnx"; "path": the
+        version: of opencv-python-headless, installed in `folder`/`version` if missing.
+        job: "blob": the crops' file; "kind": "caffe", with "prototxt", or "onnx"; "path": the
             network's file.
         folder: for the packages.
     """
@@ -82,9 +82,9 @@ def ask_opencv(version: str, order: dict[str, str], folder: Path) -> tuple[str, 
     if not target.is_dir():
         pip = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--target", str(target)]
         subprocess.run([*pip, f"opencv-python-headless=={version}"], check=True)
-    words = [sys.executable, "-c", ASK_OPENCV, json.dumps(order)]
+    command = [sys.executable, "-c", ASK_OPENCV, json.dumps(job)]
     done = subprocess.run(
-        words, env=os.environ | {"PYTHONPATH": str(target)}, capture_output=True, check=True
+        command, env=os.environ | {"PYTHONPATH": str(target)}, capture_output=True, check=True
     )
     answer = json.loads(done.stdout.splitlines()[-1])
     return answer["version"], np.array(answer["rows"])
@@ -101,32 +101,32 @@ def ask_onnxruntime(path: Path, blob: Any) -> tuple[str, Floats]:
 
 
 def ask_all(caffe: Path, onnx: Path, blob: Any) -> dict[str, Floats]:
-    """Return the probabilities (n, 8) by form and runtime; the first is what others are held to."""
+    """Return the probabilities (n, 8) by form and runtime; all are compared with the first."""
     found = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         np.save(folder / "blob.npy", blob)
-        order = {"blob": str(folder / "blob.npy"), "kind": "caffe", "path": str(caffe)}
+        job = {"blob": str(folder / "blob.npy"), "kind": "caffe", "path": str(caffe)}
         for version in VERSIONS[:2]:
-            answered, rows = ask_opencv(version, order | {"prototxt": deploy_prototxt()}, folder)
+            answered, rows = ask_opencv(version, job | {"prototxt": deploy_prototxt()}, folder)
             found[f"Caffe, cv2.dnn {answered}"] = rows
         answered, rows = ask_onnxruntime(onnx, blob)
         found[f"ONNX, onnxruntime {answered}"] = rows
-        order |= {"kind": "onnx", "path": str(onnx)}
+        job |= {"kind": "onnx", "path": str(onnx)}
         for version in VERSIONS:
-            answered, rows = ask_opencv(version, order, folder)
+            answered, rows = ask_opencv(version, job, folder)
             found[f"ONNX, cv2.dnn {answered}"] = rows
     return found
 
 
-def expected_years(shares: Floats) -> Floats:
-    """Return years (n,) of probabilities (n, 8), which need not add up to the last bit."""
-    whole = shares / shares.sum(axis=1, keepdims=True)
-    return years_from_classes(whole, ADIENCE_CLASSES, "expectation")
+def expected_years(probabilities: Floats) -> Floats:
+    """Return years (n,) of probabilities (n, 8), whose sum may differ from 1 by rounding."""
+    normalised = probabilities / probabilities.sum(axis=1, keepdims=True)
+    return years_from_classes(normalised, ADIENCE_CLASSES, "expectation")
 
 
 def differences(found: Mapping[str, Floats]) -> dict[str, dict[str, float]]:
-    """Return how far each answer is from the first: probabilities, years, likeliest classes."""
+    """Return how far each answer is from the first: probabilities, years, most probable classes."""
     first = next(iter(found.values()))
     years = expected_years(first)
     return {
@@ -148,7 +148,7 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"{result['against']}.",
         "",
         "| form and runtime | largest difference of a probability | of the expected years | "
-        "another likeliest class |",
+        "different most probable class |",
         "|---|---:|---:|---:|",
     ]
     for name, each in result["differences"].items():

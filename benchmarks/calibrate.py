@@ -1,17 +1,17 @@
-"""One temperature for a run's answers, so that its intervals hold: fitted on validation.
+"""Fit a temperature on validation pictures, so that the intervals of a run are calibrated.
 
     python -m benchmarks.calibrate RUN --root UTKFACE --held-out LISTS/longevity/held-out/list.csv
 
 Guo, Pleiss, Sun & Weinberger, "On Calibration of Modern Neural Networks", ICML 2017: the outputs
-are divided by the temperature that makes the labels most probable.  Here each set (the run's own
-validation part, and lists of held-out pictures, whose faces `yunet` finds) counts alike, and the
-answer is the mean of the picture's and its mirror image's.
+are divided by the temperature that makes the labels most probable.  Here all sets (the run's own
+validation part, and lists of held-out pictures, whose faces `yunet` finds) have equal weight, and
+the prediction is the mean of those for the picture and its mirror image.
 
 --rare TAU (Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021) first divides the
-answer by how often each age came up in the run's own training part, smoothed, to the power TAU: a
-network answers rare ages less often than they occur.  Both change the last layer alone:
-RUN/calibrated.safetensors is RUN/best.safetensors with that layer.  What it does to errors and
-coverage is printed.
+probabilities by the smoothed frequency of each age in the run's own training part, to the power
+TAU: a network predicts rare ages less often than they occur.  Both change only the last layer:
+RUN/calibrated.safetensors is RUN/best.safetensors with that layer.  Prints errors and
+coverage before and after.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ from agebench.types import Floats
 CALIBRATED_FILE = "calibrated.safetensors"
 LEVELS = (0.5, 0.8, 0.95)
 SMOOTH_YEARS = 4.0
-LEAST_SHARE = 1e-4
-"""Of an age in training, after smoothing: rarer ones count as that."""
+MIN_FRACTION = 1e-4
+"""Lower limit of the smoothed fraction of an age in the training pictures."""
 
 SPAN = (0.5, 3.0)
 """Temperatures looked at."""
@@ -66,7 +66,7 @@ def outputs_of(model: AgeNetwork, faces: TrainingFaces) -> Tensor:
     return torch.stack(both).double()
 
 
-def shares_at(outputs: Tensor, temperature: float) -> Tensor:
+def probabilities_at(outputs: Tensor, temperature: float) -> Tensor:
     """Return the mean distribution of picture and mirror image at a temperature, (n, bins)."""
     return (outputs / temperature).softmax(dim=2).mean(dim=0)
 
@@ -74,22 +74,24 @@ def shares_at(outputs: Tensor, temperature: float) -> Tensor:
 def surprise(outputs: Tensor, ages: Tensor, temperature: float) -> float:
     """Return minus the mean log probability of the labels' bins."""
     rows = bin_of_age(ages, YEARS)[:, None]
-    return float(-shares_at(outputs, temperature).gather(1, rows).clamp_min(1e-9).log().mean())
+    return float(
+        -probabilities_at(outputs, temperature).gather(1, rows).clamp_min(1e-9).log().mean()
+    )
 
 
-def coverage(shares: Tensor, ages: Tensor, level: float) -> float:
+def coverage(probabilities: Tensor, ages: Tensor, level: float) -> float:
     """Return the fraction of labels within the central interval, the label's own bin counting half.
 
     The half of a bin on either side is what a discrete distribution can't tell apart.
     """
     rows = bin_of_age(ages, YEARS)[:, None]
-    upper = shares.cumsum(dim=1).gather(1, rows)
-    middle = upper - shares.gather(1, rows) / 2
+    upper = probabilities.cumsum(dim=1).gather(1, rows)
+    middle = upper - probabilities.gather(1, rows) / 2
     return float(((middle - 0.5).abs() <= level / 2).double().mean())
 
 
 def fitted(sets: Mapping[str, tuple[Tensor, Tensor]]) -> float:
-    """Return the temperature with the least mean surprise over the sets."""
+    """Return the temperature with the lowest mean `surprise` over the sets."""
 
     def loss(temperature: float) -> float:
         return float(np.mean([surprise(*of_set, temperature) for of_set in sets.values()]))
@@ -98,7 +100,7 @@ def fitted(sets: Mapping[str, tuple[Tensor, Tensor]]) -> float:
 
 
 def adjustment(ages: Floats, tau: float) -> Tensor:
-    """Return what is added to the outputs of each age, (bins,): -tau times its log share.
+    """Return the offsets of the outputs, (bins,): -tau times the log of each age's frequency.
 
     Args:
         ages: that are trained on, years.
@@ -106,14 +108,14 @@ def adjustment(ages: Floats, tau: float) -> Tensor:
     """
     counts = np.bincount(np.floor(ages).astype(int), minlength=len(YEARS)).astype(float)
     smoothed = gaussian_filter1d(counts, SMOOTH_YEARS, mode="nearest")
-    return torch.from_numpy(-tau * np.log(np.maximum(smoothed / smoothed.sum(), LEAST_SHARE)))
+    return torch.from_numpy(-tau * np.log(np.maximum(smoothed / smoothed.sum(), MIN_FRACTION)))
 
 
 def report(name: str, outputs: Tensor, ages: Tensor, temperature: float) -> str:
     """Return MAE, bias from 60 years on, and coverage of one set at a temperature."""
-    shares = shares_at(outputs, temperature)
-    years = decode(shares, YEARS, "median").numpy()
-    inside = " ".join(f"{coverage(shares, ages, level):.3f}" for level in LEVELS)
+    probabilities = probabilities_at(outputs, temperature)
+    years = decode(probabilities, YEARS, "median").numpy()
+    inside = " ".join(f"{coverage(probabilities, ages, level):.3f}" for level in LEVELS)
     error = mae(ages.numpy(), np.asarray(years, np.float64))
     old = ages.numpy() >= 60
     bias = float((years[old] - ages.numpy()[old]).mean())
@@ -165,26 +167,26 @@ def main() -> None:
     parser.add_argument("--held-out", action="append", default=[])
     parser.add_argument("--rare", type=float, default=0.0, metavar="TAU")
     parser.add_argument("--temperature", type=float, help="take this one, fit none")
-    given = parser.parse_args()
-    saved = read_checkpoint(given.run / BEST_FILE)
+    args = parser.parse_args()
+    saved = read_checkpoint(args.run / BEST_FILE)
     spec = LOSSES[saved.settings.loss.name]
     if spec.name == "coral":
         raise SystemExit("expected a run whose loss is over bins: coral's outputs are questions")
     model = build_network(saved.settings.model, spec.head).eval()
     model.load_state_dict(dict(saved.averaged))
-    data = replace(saved.settings.data, root=given.root)
+    data = replace(saved.settings.data, root=args.root)
     pictures = TrainingPictures.of(replace(saved.settings, data=data), no_progress)
     raw = {
         name: (outputs_of(model, rows), torch.from_numpy(rows.ages))
-        for name, rows in gathered(pictures, given.held_out).items()
+        for name, rows in gathered(pictures, args.held_out).items()
     }
-    added = adjustment(trained_ages(pictures), given.rare)
+    added = adjustment(trained_ages(pictures), args.rare)
     sets = {name: (outputs + added, ages) for name, (outputs, ages) in raw.items()}
-    temperature = given.temperature or fitted(sets)
+    temperature = args.temperature or fitted(sets)
     for name, of_set in sets.items():
         print("before", report(name, *raw[name], 1.0))
         print("after ", report(name, *of_set, temperature))
-    changed(saved, added, temperature, given.rare).write(given.run / CALIBRATED_FILE)
+    changed(saved, added, temperature, args.rare).write(args.run / CALIBRATED_FILE)
 
 
 if __name__ == "__main__":

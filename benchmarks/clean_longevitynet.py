@@ -1,26 +1,27 @@
-"""LongevityNet cleaned: a list of the pictures to train on, with ages.
+"""Clean LongevityNet: write a list of the pictures to train on, with their ages.
 
     python -m benchmarks.clean_longevitynet LONGEVITYNET/datasets -o LIST_FOLDER
 
 The set (https://github.com/trialan/longevitynet) names its pictures by the years of birth, of death
-and of the photograph; the last is sometimes the year of something else.  Kept is a picture if
+and of the photograph; the last is sometimes the year of something else.  A picture is kept if
 
-- its name gives the years, the photograph is no younger than the death, and the age is 1 to 105;
+- its name gives the years, the photograph was not taken after the death, and the age is 1 to 105;
 - no earlier file has the same bytes;
 - `yunet` finds exactly one face;
 - not both `multicrop-resnet` and `hse-mobilenet` miss the age by more than 12 years to the same
-  side, after each one's median error in that decade is taken off (both make the old too young).
+  side, after subtracting each one's median error in that decade (old people look too young to
+  both).
 
-A face photographed in the year y of someone born in b is y - b or y - b - 1 years old: the list
-says y - b - 0.5.  Of every ten people one is held out, by a hash of the name.  Written are
+Someone born in the year b is y - b or y - b - 1 years old in a photograph of the year y: the list
+says y - b - 0.5.  One in ten people is held out, by a hash of the name.  The script writes
 `train/list.csv` and `held-out/list.csv` (path, age, identity, sha256), for the data set `csv`; and
-`held-out-unchecked/list.csv`, where what the two models contradict is left in: a leaderboard that
-they are on must not leave out what they find hard.
+`held-out-unchecked/list.csv`, which includes the pictures that the two models contradict: a
+leaderboard with these models must not leave out what is hard for them.
 
     python -m benchmarks.clean_longevitynet LONGEVITYNET/datasets -o LIST_FOLDER \
         --kept pretrained/multicrop-resnet.training-hashes.bin
 
-lists at once what a network was trained on, asking nobody: the same `train/list.csv`.
+writes the list of what a network was trained on, the same `train/list.csv`, without any model.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ HELD_OUT_BELOW = 26  # of 256: one in ten
 
 
 def listed(root: Path) -> list[Sample]:
-    """Return the pictures whose names give a possible age, each content once."""
+    """Return the pictures whose names give a possible age, without byte-identical copies."""
     seen, found = set[str](), []
     for path in sorted(root.rglob("*.jp*g")):
         years = NAME.match(path.name)
@@ -111,13 +112,13 @@ def main() -> None:
     parser.add_argument("root", type=Path)
     parser.add_argument("-o", "--out", type=Path, required=True)
     parser.add_argument("--kept", type=Path, help="training hashes: list those, ask nobody")
-    given = parser.parse_args()
-    samples = listed(given.root)
-    if given.kept is not None:
-        known = read_training_hashes(given.kept)
+    args = parser.parse_args()
+    samples = listed(args.root)
+    if args.kept is not None:
+        known = read_training_hashes(args.kept)
         digests = [sha256_if_readable(item) for item in samples]
         rows = [row for row in zip(samples, digests, strict=True) if known.contains(row[1])]
-        print(f"train: {write_list(given.out / 'train', rows):,} pictures")
+        print(f"train: {write_list(args.out / 'train', rows):,} pictures")
         return
     estimators = [load_estimator(name) for name in MEMBERS]
     with Progress() as bars:
@@ -133,7 +134,7 @@ def main() -> None:
     lists = (("train", kept & ~out), ("held-out", kept & out), ("held-out-unchecked", one & out))
     for name, chosen in lists:
         picked = [rows[index] for index in np.flatnonzero(chosen)]
-        count = write_list(given.out / name, picked)
+        count = write_list(args.out / name, picked)
         print(f"{name}: {count:,} pictures")
     print(
         f"{len(samples):,} usable names; no face in {len(samples) - len(one):,}, several in "

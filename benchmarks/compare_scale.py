@@ -3,14 +3,14 @@
     python benchmarks/compare_scale.py --sizes 10000 100000 --kill 100000
     python benchmarks/compare_scale.py --listed 1000000 --work FOLDER
 
-Each size runs in a process of its own: tiny pictures that the data set makes up as they are asked
-for, `constant` twice, all statistics, the result files and the report.  `--kill N` kills a run of
-N pictures with SIGKILL when half of them are there, starts it again, and compares what it leaves
-with the undisturbed run's.
+Each size runs in its own process, with tiny pictures that are generated on request, `constant`
+twice, all statistics, the result files and the report.  `--kill N` kills a run of N pictures with
+SIGKILL when half of them are done, starts it again, and compares its files with those of the
+undisturbed run.
 
-`--listed N` writes N files (hard links to a few) and lists them by the data set `folders`.  It may
-be killed as often as one likes: the same command goes on, and at its end every line of
-predictions.csv is held against what it must be.
+`--listed N` writes N files (hard links to a few) and lists them with the data set `folders`.  It
+may be killed any number of times: the same command resumes, and at the end every line of
+predictions.csv is compared with the expected one.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ class MadeUp(Sequence[Sample]):
 
 
 class Lazy:
-    """A data set that holds nothing."""
+    """A data set whose pictures are generated on request."""
 
     def __init__(self, samples: MadeUp) -> None:
         self.spec = DatasetSpec("made-up", "unknown", aligned=True)
@@ -87,7 +87,7 @@ def run_here(count: int, out: Path) -> dict[str, Any]:
 
 
 def measured(dataset: Dataset, out: Path) -> dict[str, Any]:
-    """Compare, and return what it took: seconds of the clock, and of this process."""
+    """Compare, and return the wall-clock and processor time in seconds."""
     process, began = psutil.Process(), time.perf_counter()
     marks: dict[str, list[tuple[int, int, float, float]]] = {}
 
@@ -135,7 +135,7 @@ def write_files(count: int, folder: Path) -> None:
 
 
 def run_listed(count: int, work: Path) -> dict[str, Any]:
-    """Compare files, or go on where a run that was killed left off."""
+    """Compare files, or resume a run that was killed."""
     pictures, starts = work / "pictures", work / "starts"
     write_files(count, pictures)
     with starts.open("a") as file:
@@ -180,7 +180,7 @@ def differing(count: int, work: Path) -> int:
 
 
 def start(count: int, out: Path) -> subprocess.Popen[str]:
-    """Start a run in a process of its own."""
+    """Start a run in its own process."""
     command = [sys.executable, __file__, "--here", str(count), "--out", str(out)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
@@ -210,7 +210,7 @@ def digest(path: Path) -> str:
 
 
 def killed(count: int, folder: Path, whole: Path) -> dict[str, Any]:
-    """Kill a run half-way, let it go on, and compare."""
+    """Kill a run half-way, resume it, and compare."""
     part = folder / "killed" / PART_FILE
     process = start(count, part.parent)
     while not part.exists() or sum(piece.count(b"\n") for piece in pieces(part)) < count // 2:
@@ -225,7 +225,7 @@ def killed(count: int, folder: Path, whole: Path) -> dict[str, Any]:
 
 
 def add_run(stored: dict[str, Any], found: dict[str, Any]) -> None:
-    """Print and write down a run, in place of one of as many pictures before."""
+    """Print and store a run, replacing an earlier one of as many pictures."""
     print(json.dumps(found), flush=True)
     same = (found["pictures"], found["listed"])
     others = [run for run in stored["runs"] if (run["pictures"], run["listed"]) != same]
@@ -234,7 +234,7 @@ def add_run(stored: dict[str, Any], found: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure, print and write down."""
+    """Measure, print and write the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sizes", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--listed", type=int, help="files that are listed; needs --work")
@@ -242,25 +242,25 @@ def main() -> None:
     parser.add_argument("--kill", type=int, help="pictures of a run that is killed")
     parser.add_argument("--here", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, help=argparse.SUPPRESS)
-    given = parser.parse_args()
-    if given.here:
-        print(json.dumps(run_here(given.here, given.out)))
+    args = parser.parse_args()
+    if args.here:
+        print(json.dumps(run_here(args.here, args.out)))
         return
     stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"runs": [], "killed": []}
     stored["environment"] = describe_environment()
-    if given.listed:
-        add_run(stored, run_listed(given.listed, given.work))
+    if args.listed:
+        add_run(stored, run_listed(args.listed, args.work))
         return
     with tempfile.TemporaryDirectory() as name:
-        for count in given.sizes:
+        for count in args.sizes:
             add_run(stored, finish(start(count, Path(name) / str(count))))
-        if given.kill:
-            whole = Path(name) / str(given.kill)
+        if args.kill:
+            whole = Path(name) / str(args.kill)
             if not whole.exists():
-                finish(start(given.kill, whole))
-            found = killed(given.kill, Path(name), whole)
+                finish(start(args.kill, whole))
+            found = killed(args.kill, Path(name), whole)
             print(json.dumps(found), flush=True)
-            others = [run for run in stored["killed"] if run["pictures"] != given.kill]
+            others = [run for run in stored["killed"] if run["pictures"] != args.kill]
             stored["killed"] = [*others, found]
             write_whole(RESULTS, json.dumps(stored, indent=1) + "\n")
 

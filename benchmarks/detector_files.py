@@ -1,13 +1,13 @@
-r"""Recall and precision of other people's face networks, brought by their spec files.
+r"""Recall and precision of public face detectors that spec files describe.
 
     python -m benchmarks.detector_files --root ../shared/data/widerface --specs FOLDER
 
     python -m benchmarks.detector_files --root ... --specs FOLDER --only yolov8n-face
 
-FOLDER holds the spec files of benchmarks/detectors and, beside them, the models that they name;
-each says where its model is from.  Faces are matched as by benchmarks/detector_quality.py.  Each
-network is asked with its own threshold.  ``--only`` measures some, and keeps what the results hold
-of the others.  No times are taken.
+FOLDER holds the spec files of benchmarks/detectors and the models that they name; each file says
+where its model is from.  Faces are matched as in benchmarks/detector_quality.py.  Each network runs
+with its own threshold.  ``--only`` measures some, and keeps the stored results of the others.
+Nothing is timed.
 """
 
 from __future__ import annotations

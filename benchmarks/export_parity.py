@@ -132,8 +132,8 @@ def make_environment(folder: Path, opencv: str) -> Path:
     where = folder / f"opencv-{opencv}"
     venv.create(where, with_pip=True)
     python = where / ("Scripts" if sys.platform == "win32" else "bin") / "python"
-    wanted = f"opencv-contrib-python=={opencv}.*"
-    subprocess.run([python, "-m", "pip", "install", "-q", wanted], check=True)
+    requirement = f"opencv-contrib-python=={opencv}.*"
+    subprocess.run([python, "-m", "pip", "install", "-q", requirement], check=True)
     return python
 
 

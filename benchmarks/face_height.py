@@ -3,11 +3,11 @@
     python -m benchmarks.face_height --dataset utkface --root UTKFACE --protocol utkface-full \
         --part val --detector aligned --sample 400 multicrop-resnet hse-mobilenet
 
-A face is found once, in the picture as it is.  Then the picture is shrunk by area averaging until
-the face's frame (forehead to chin) has the height in question, or blurred by a Gaussian of a
-standard deviation that is a share of that height, and every estimator sees the result.  Faces that
-are smaller than a height are passed over there, never enlarged: `n` says how many are left.
-Written are NAME.json with all figures and NAME.md with a table, in benchmarks/results.
+A face is detected once, in the unchanged picture.  Then the picture is shrunk by area averaging
+until the face's frame (forehead to chin) has the required height, or blurred by a Gaussian whose
+standard deviation is a fraction of that height, and every estimator gets the result.  Smaller faces
+are skipped, not enlarged: `n` says how many are left.  Writes NAME.json with all figures and
+NAME.md with a table to benchmarks/results.
 """
 
 from __future__ import annotations
@@ -62,17 +62,20 @@ def shrunk(image_bgr: Image, frame: FaceFrame, height_px: float) -> tuple[Image,
     )
 
 
-def blurred(image_bgr: Image, frame: FaceFrame, share: float) -> tuple[Image, FaceFrame]:
+def blurred(image_bgr: Image, frame: FaceFrame, sigma_fraction: float) -> tuple[Image, FaceFrame]:
     """Return the picture blurred by a fraction of the face's height."""
-    if not share:
+    if not sigma_fraction:
         return image_bgr, frame
-    sigma = share * frame.height
+    sigma = sigma_fraction * frame.height
     return np.asarray(cv2.GaussianBlur(image_bgr, (0, 0), sigma), np.uint8), frame
 
 
 def variants(image_bgr: Image, frame: FaceFrame) -> dict[str, tuple[Image, FaceFrame]]:
-    """Return all that is made of one picture, by a name such as "48 px" or "blur 0.02"."""
-    found = {f"blur {share:g}": blurred(image_bgr, frame, share) for share in BLURS}
+    """Return all variants of one picture, by a name such as "48 px" or "blur 0.02"."""
+    found = {
+        f"blur {sigma_fraction:g}": blurred(image_bgr, frame, sigma_fraction)
+        for sigma_fraction in BLURS
+    }
     for height_px in HEIGHTS_PX:
         small = shrunk(image_bgr, frame, height_px)
         if small is not None:
@@ -128,7 +131,9 @@ def figures(errors: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, An
 
 def table(result: dict[str, dict[str, Any]]) -> str:
     """Return the figures as a table: heights from small to large, then blur."""
-    names = [f"{height} px" for height in HEIGHTS_PX] + [f"blur {share:g}" for share in BLURS]
+    names = [f"{height} px" for height in HEIGHTS_PX] + [
+        f"blur {sigma_fraction:g}" for sigma_fraction in BLURS
+    ]
     shown = [name for name in names if name in result]
     estimators = list(result[shown[0]])
     lines = [
@@ -145,14 +150,14 @@ def table(result: dict[str, dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def chosen(given: argparse.Namespace) -> Dataset:
+def chosen(args: argparse.Namespace) -> Dataset:
     """Return the pictures that the command line asks for."""
-    dataset: Dataset = load_dataset(given.dataset, given.root)
-    if given.protocol:
-        dataset = part(dataset, find_split(dataset, given.protocol)(no_progress), given.part)
+    dataset: Dataset = load_dataset(args.dataset, args.root)
+    if args.protocol:
+        dataset = part(dataset, find_split(dataset, args.protocol)(no_progress), args.part)
     aged = tuple(item for item in dataset.samples if item.age_years is not None)
     dataset = SampleList(dataset.spec, aged, tuple(dataset.problems))
-    return sample(dataset, given.sample, 0) if given.sample else dataset
+    return sample(dataset, args.sample, 0) if args.sample else dataset
 
 
 def main() -> None:
@@ -166,23 +171,23 @@ def main() -> None:
     parser.add_argument("--detector", default="aligned")
     parser.add_argument("--sample", type=int, default=0, help="pictures drawn; 0 for all")
     parser.add_argument("--name", default="face_height")
-    given = parser.parse_args()
-    dataset = chosen(given)
-    estimators = [load_estimator(name) for name in given.estimators]
-    result = figures(errors_of(dataset, given.detector, estimators))
+    args = parser.parse_args()
+    dataset = chosen(args)
+    estimators = [load_estimator(name) for name in args.estimators]
+    result = figures(errors_of(dataset, args.detector, estimators))
     about = {
-        "dataset": given.dataset,
-        "protocol": given.protocol,
-        "part": given.part if given.protocol else "all",
-        "sample": given.sample,
-        "detector": given.detector,
+        "dataset": args.dataset,
+        "protocol": args.protocol,
+        "part": args.part if args.protocol else "all",
+        "sample": args.sample,
+        "detector": args.detector,
         "estimators": [plain(estimator.spec) for estimator in estimators],
         "environment": plain(describe_environment()),
     }
     found = {"about": about, "figures": result}
     text = json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n"
-    write_whole(RESULTS / f"{given.name}.json", text)
-    write_whole(RESULTS / f"{given.name}.md", table(result))
+    write_whole(RESULTS / f"{args.name}.json", text)
+    write_whole(RESULTS / f"{args.name}.md", table(result))
     print(table(result))
 
 

@@ -1,4 +1,4 @@
-"""Labelled pictures, and their faces by several detectors, kept so that no one looks twice.
+"""Labelled pictures, and their faces by several detectors, cached so that each detector runs once.
 
 Used by tutorial_mistakes.py.
 """
@@ -31,7 +31,7 @@ SEED = 0
 
 @dataclass(frozen=True)
 class Pictures:
-    """Labelled pictures, and what they are called in a table.
+    """Labelled pictures, and their name in a table.
 
     Attributes:
         name: short.
@@ -72,7 +72,7 @@ def take(
         name: see `Pictures`.
         what: see `Pictures`.
         dataset: where they are from.
-        count: so many, drawn at random by `SEED`; None for all.
+        count: number of pictures, sampled with `SEED`; None for all.
         protocol: the test part of this protocol alone; "" for all pictures.
         folder: where a later call finds which pictures that part holds; None to find out anew.
     """
@@ -88,7 +88,7 @@ def take(
 
 
 def _test_part(dataset: Dataset, protocol: str, kept: Path | None) -> frozenset[str] | None:
-    """Return the names in a protocol's test part, looked for among copies; None for all."""
+    """Return the names in a protocol's test part, found after copies are grouped; None for all."""
     if not protocol:
         return None
     total = len(dataset.samples)
@@ -104,7 +104,7 @@ def _test_part(dataset: Dataset, protocol: str, kept: Path | None) -> frozenset[
 
 
 class OutOfTimeError(Exception):
-    """The time that a call may take is over; what was found is kept."""
+    """A call has used up its time; the faces found so far are kept."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class Clock:
 
     @classmethod
     def minutes(cls, minutes: float | None) -> Clock:
-        """Return a clock that runs out after so many minutes; None for one that does not."""
+        """Return a clock that runs out after this many minutes, or never if None."""
         return cls() if minutes is None else cls(time.monotonic() + 60 * minutes)
 
     def check(self) -> None:
@@ -156,10 +156,10 @@ def find_all(
 ) -> dict[str, list[Face]]:
     """Return the faces by picture, best score first, from the file of an earlier call or found now.
 
-    The file has one line of JSON per picture, so that a run that was interrupted goes on.
+    The file has one line of JSON per picture, so that an interrupted run resumes.
 
     Raises:
-        OutOfTimeError: the clock ran out; the same call goes on where this one ended.
+        OutOfTimeError: the clock ran out; the same call resumes.
     """
     slug = re.sub(r"[^a-z0-9.]+", "_", detector)
     path = folder / f"{pictures.name}.{slug}.jsonl"

@@ -1,10 +1,10 @@
-"""How each detector's box lies to the canonical face frame.
+"""How the boxes of each detector relate to the canonical face frame.
 
-Prints, per detector, the medians that its `box_to_frame` holds, and how well the frames that come
-from its boxes agree with the reference: the frame of yolov8-face's landmarks.  Detectors are
-measured on FG-NET, the layout of `aligned` on UTKFace chips.  Then, for the two YOLO detectors,
-what free space around the picture (`pad`) does to faces that fill it: faces missed, and distance
-of the eye points from FG-NET's own pupils, as fractions of the distance between them.
+Prints, per detector, the medians for its `box_to_frame`, and how well the frames computed from its
+boxes agree with the reference: the frame from yolov8-face's landmarks.  Detectors are measured on
+FG-NET, the layout of `aligned` on UTKFace chips.  Then, for the two YOLO detectors, it prints the
+effect of free space around the picture (`pad`) on faces that fill it: faces missed, and the
+distance of the eye points from FG-NET's pupils, as a fraction of the distance between the pupils.
 
     python benchmarks/frames.py --shared ../shared
 """
@@ -76,15 +76,15 @@ def report(detector: FaceDetector, relation: Relation) -> tuple[str, ...]:
 def pad_row(
     name: str, pad: str, images: Sequence[Image], pupils: Sequence[Floats]
 ) -> tuple[str, ...]:
-    """Return detector, pad, faces missed and eye error (median, share over 0.25)."""
+    """Return detector, pad, faces missed and eye error (median, fraction over 0.25)."""
     detector = load_detector(f"{name} pad={pad}")
     errors: list[float] = []
     found = [chosen_face(detector.detect(image)) for image in images]
     for face, true in zip(found, pupils, strict=True):
         points = None if face is None else five_points(face)
         if points is not None:
-            apart = np.linalg.norm(true[1] - true[0])
-            errors += (np.linalg.norm(points[:2] - true, axis=1) / apart).tolist()
+            eye_distance = np.linalg.norm(true[1] - true[0])
+            errors += (np.linalg.norm(points[:2] - true, axis=1) / eye_distance).tolist()
     missed = sum(face is None for face in found)
     eyes = ("", "")
     if errors:
@@ -121,8 +121,10 @@ def main() -> None:
     points = shared / "data" / "fgnet" / "points"
     pupils = [np.array(read_pts(points / f"{path.stem.lower()}.pts"))[PUPILS] for path in paths]
     names = ("yolov8-face@onnxruntime", "yoloface-500k", "yoloface-500k version=v1", "opencv-ssd")
-    asked = [(name, pad) for name in names for pad in PADS]
-    pad_rows = [pad_row(name, pad, images, pupils) for name, pad in track(asked, "Free space")]
+    combinations = [(name, pad) for name in names for pad in PADS]
+    pad_rows = [
+        pad_row(name, pad, images, pupils) for name, pad in track(combinations, "Free space")
+    ]
     text = "\n".join(
         [
             "# From boxes to the canonical frame",

@@ -3,12 +3,11 @@
     python -m benchmarks.gpu --device cuda --name gpu-h100
     python -m benchmarks.gpu --device cpu --quick --name rehearsal --out FOLDER
 
-What matters most comes first, and both files are written after every row, so that a run that is
-interrupted keeps what it has.  What fails (memory that does not suffice, a library that is not
-there) is a row with the reason, and the rest goes on.  Each section has a fraction of the time: a
-slow one can't use up that of those behind it.  A row that does not end is cut a minute after the
-end of the whole.  Networks get faces of noise: the time is the same.  docs/latency.md tells how to
-read the result.
+The most important measurements come first, and both files are written after every row, so that an
+interrupted run keeps its rows.  A failure (too little memory, a missing library) is a row with the
+reason, and the run continues.  Each section has a fraction of the time, so that a slow one does not
+take that of the next ones.  A row that does not end is stopped a minute after the end of the run.
+Networks get noise instead of faces: the time is the same.  docs/latency.md explains the result.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ BATCHES = (1, 4, 16, 64, 256, 1024)
 QUICK_BATCHES = (1, 2, 4)
 COLUMNS = ("network", "batch", "mode", "precision", "layout")
 CUT_AFTER_S = 60
-SHARES = {
+TIME_FRACTIONS = {
     "peaks": 0.06,
     "errors_on_the_sample": 0.06,
     "torch": 0.36,
@@ -62,7 +61,7 @@ FIGURES = ("wall_p50_ms", "wall_p99_ms", "event_p50_ms", "faces_per_s", "of_roof
 
 @dataclass(slots=True)
 class Run:
-    """What is measured, and the rows so far.
+    """A run: how it measures, and the rows so far.
 
     Attributes:
         how: where and for how long.
@@ -89,9 +88,9 @@ class Run:
 
         What fails outside of a row is a row of its own.
         """
-        names = list(SHARES)
-        share = sum(SHARES[item] for item in names[: names.index(name) + 1])
-        self.section_end = self.began + share * (self.end - self.began)
+        names = list(TIME_FRACTIONS)
+        fraction = sum(TIME_FRACTIONS[item] for item in names[: names.index(name) + 1])
+        self.section_end = self.began + fraction * (self.end - self.began)
         try:
             yield
         except Exception as error:
@@ -125,7 +124,7 @@ class Run:
         print(section, *(f"{key}={_short(row[key])}" for key in row), flush=True)
 
     def write(self) -> None:
-        """Write all rows and the table, each whole or not at all."""
+        """Write all rows and the table, each completely or not at all."""
         content = {"schema_version": 1, **self.about, **self.rows}
         write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
         write_whole(self.path.with_suffix(".md"), markdown(content).encode())
@@ -141,7 +140,7 @@ def _short(value: Any) -> Any:
 
 
 def variants(device: str) -> list[tuple[str, str, str]]:
-    """Return mode, precision and layout of the rows, the most wanted first."""
+    """Return mode, precision and layout of the rows, the most important first."""
     modes = ("graph", "eager") if device == "cuda" else ("eager",)
     layouts = ("channels_last", "contiguous")
     wanted = [(mode, "float32", "contiguous") for mode in modes]
@@ -161,7 +160,7 @@ def measure_peaks(run: Run) -> dict[str, float]:
 
 
 def measure_errors(run: Run, network: Network) -> None:
-    """Hold the ages of each precision on the bundled sample against float32's."""
+    """Compare the ages of each precision on the bundled sample with those of float32."""
     inputs, truth = rows.sample_inputs()
     exact: list[np.ndarray[Any, Any]] = []
 
@@ -185,7 +184,7 @@ def measure_errors(run: Run, network: Network) -> None:
 
 
 def measure_harness(run: Run) -> None:
-    """Take the harness's own figure against a bare loop."""
+    """Compare the harness's own figure with a bare loop."""
     for reference in ("multicrop-resnet@torch", "multicrop-resnet@onnxruntime"):
         for batch in (1, run.batches[-2]):
             call = partial(rows.harness_ratio, run.how, reference, batch)
@@ -193,7 +192,7 @@ def measure_harness(run: Run) -> None:
 
 
 def measure_crops(run: Run) -> None:
-    """Take crops on the device against crops on the host."""
+    """Compare crops on the device with crops on the host."""
     for batch in run.batches:
         run.row("crops", partial(rows.time_crops, run.how, batch), batch=batch)
 
@@ -215,18 +214,18 @@ def measure_network(
 ) -> None:
     """Time one network in one way, batch by batch."""
     for batch in batches:
-        facts = dict(zip(COLUMNS, (network.name, batch, *variant), strict=True))
+        labels = dict(zip(COLUMNS, (network.name, batch, *variant), strict=True))
         call = partial(rows.time_network, run.how, network, batch, variant, limits)
-        run.row("torch", call, **facts)
+        run.row("torch", call, **labels)
 
 
 def measure_kernels(run: Run, network: Network) -> None:
-    """Tell what takes the time of a large batch, and the power that it draws."""
+    """Profile a large batch, and measure the power that it draws."""
     batch = run.batches[-2]
-    facts = {"network": network.name, "batch": batch, "precision": "float16"}
-    run.row("profile", partial(rows.profile, run.how, network, batch, "float16"), **facts)
+    labels = {"network": network.name, "batch": batch, "precision": "float16"}
+    run.row("profile", partial(rows.profile, run.how, network, batch, "float16"), **labels)
     if run.how.device == "cuda":
-        run.row("power", partial(rows.power, run.how, network, batch, "float16"), **facts)
+        run.row("power", partial(rows.power, run.how, network, batch, "float16"), **labels)
 
 
 def measure_onnxruntime(run: Run, network: Network) -> None:
@@ -238,7 +237,7 @@ def measure_onnxruntime(run: Run, network: Network) -> None:
 
 
 def measure_variants(run: Run, networks: list[Network], limits: Mapping[str, float]) -> None:
-    """Time every network in every way, the most wanted first."""
+    """Time every network in every way, the most important first."""
     for variant in variants(run.how.device):
         for network in networks:
             measure_network(run, network, variant, limits, run.batches)
@@ -252,14 +251,14 @@ def measure_compiled(run: Run, networks: list[Network], limits: Mapping[str, flo
 
 
 def add_network(name: str, folder: Path, networks: list[Network]) -> dict[str, Any]:
-    """Get a network ready; return what it is."""
+    """Load a network; return its description."""
     networks.append(load_network(name, folder))
     about = asdict(networks[-1])
     return {key: about[key] for key in ("weights", "macs", "weight_bytes", "input_bytes")}
 
 
 def measure_all(run: Run, folder: Path) -> None:
-    """Measure section by section; what one can't do, the next ones do not miss."""
+    """Measure section by section; a section that fails does not affect the next ones."""
     limits: dict[str, float] = {}
     networks: list[Network] = []
     for name in NETWORKS:
@@ -293,7 +292,7 @@ def cut(run: Run) -> None:
 
 
 def markdown(content: Mapping[str, Any]) -> str:
-    """Return the rows of the networks as a table, and what stands beside them as lists."""
+    """Return the rows of the networks as a table, and the other rows as lists."""
     gpu = content["gpu"] or {}
     lines = [f"# {gpu.get('name', 'Rehearsal on a processor')}", ""]
     command = " ".join(content["command"])
@@ -337,9 +336,9 @@ def main(arguments: list[str] | None = None) -> int:
         "--minutes", type=float, help="no row begins after them (default: 7; with --quick 30)"
     )
     parser.add_argument("--quick", action="store_true", help="rehearse: few and short calls")
-    given = parser.parse_args(arguments)
-    minutes = given.minutes or (30.0 if given.quick else 7.0)
-    how = How(given.device, 0.01 if given.quick else 0.3, given.quick)
+    args = parser.parse_args(arguments)
+    minutes = args.minutes or (30.0 if args.quick else 7.0)
+    how = How(args.device, 0.01 if args.quick else 0.3, args.quick)
     began = time.monotonic()
     try:
         require_device(how.device)
@@ -350,10 +349,10 @@ def main(arguments: list[str] | None = None) -> int:
     about = describe_call() | {"gpu": None if state is None else asdict(state)}
     about["pytorch"] = {"version": torch.__version__, "cuda": torch.version.cuda}
     about["warnings"] = [] if state is None else [w for w in (state.held_back, state.shared) if w]
-    path = given.out / f"{given.name}.json"
-    batches = QUICK_BATCHES if given.quick else BATCHES
+    path = args.out / f"{args.name}.json"
+    batches = QUICK_BATCHES if args.quick else BATCHES
     run = Run(how, batches, began, began + 60 * minutes, path, about)
-    given.out.mkdir(parents=True, exist_ok=True)
+    args.out.mkdir(parents=True, exist_ok=True)
     watch = threading.Timer(60 * minutes + CUT_AFTER_S, cut, (run,))
     watch.daemon = True
     watch.start()

@@ -72,9 +72,9 @@ def ages_in(
 ) -> np.ndarray[Any, Any]:
     """Return the ages of faces in a precision, float64 (n,)."""
     graph = read_graph(network.path).to(how.device).computed_in(precision)
-    given = [value.to(how.device, PRECISIONS[precision]) for value in inputs]
+    converted = [value.to(how.device, PRECISIONS[precision]) for value in inputs]
     with torch.inference_mode(), exact_float32(tf32=precision == "tf32"):
-        return np.asarray(graph(*given)[0].float().cpu().numpy().reshape(-1), float)
+        return np.asarray(graph(*converted)[0].float().cpu().numpy().reshape(-1), float)
 
 
 def _percentiles(times: DeviceTimes) -> dict[str, Any]:
@@ -284,17 +284,26 @@ def profile(how: How, network: Network, batch: int, precision: str) -> dict[str,
 
 def power(how: How, network: Network, batch: int, precision: str) -> dict[str, Any]:
     """Read the power that a loop draws, as nvidia-smi tells it."""
-    words = ["nvidia-smi", "--query-gpu=power.draw", "--format=csv,noheader,nounits", "-lms", "200"]
+    command = [
+        "nvidia-smi",
+        "--query-gpu=power.draw",
+        "--format=csv,noheader,nounits",
+        "-lms",
+        "200",
+    ]
     graph, inputs = prepared(network, batch, how, precision, channels_last=True)
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as tool, torch.inference_mode():
+    with (
+        subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as tool,
+        torch.inference_mode(),
+    ):
         times = time_runs(
             lambda: graph(*inputs), how.device, seconds=0.2 if how.quick else 3, most=10**6
         )
         tool.terminate()
-        said, _ = tool.communicate()
-    watts = [float(line) for line in said.split() if line.replace(".", "", 1).isdigit()]
+        output, _ = tool.communicate()
+    watts = [float(line) for line in output.split() if line.replace(".", "", 1).isdigit()]
     if not watts:
-        raise DeviceError("nvidia-smi told no power")
+        raise DeviceError("nvidia-smi reported no power")
     median = float(np.median(watts[len(watts) // 3 :]))
     return {
         "power_w": median,

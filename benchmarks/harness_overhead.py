@@ -72,16 +72,16 @@ def bare_loop(
     return years
 
 
-Given: TypeAlias = tuple[Sequence[Sample], FaceDetector, Estimator, int]
+Inputs: TypeAlias = tuple[Sequence[Sample], FaceDetector, Estimator, int]
 Loop: TypeAlias = Callable[[Sequence[Sample], FaceDetector, Estimator, int], list[float]]
 
 
-def _rates(function: Loop, given: Given) -> tuple[float, float, list[float]]:
+def _rates(function: Loop, inputs: Inputs) -> tuple[float, float, list[float]]:
     """Return pictures per second of wall time and of the process's own time, and the ages."""
     start, own = time.perf_counter(), time.process_time()
-    ages = function(*given)
+    ages = function(*inputs)
     wall, own = time.perf_counter() - start, time.process_time() - own
-    return len(given[0]) / wall, len(given[0]) / own, ages
+    return len(inputs[0]) / wall, len(inputs[0]) / own, ages
 
 
 def _ratios(rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
@@ -94,21 +94,21 @@ def _ratios(rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Take turns for so many rounds; return rates and ratios."""
+    """Run both in turns; return rates and ratios."""
     cv2.setNumThreads(1)
     dataset = load_dataset(arguments.dataset, arguments.root)
     samples = draw(dataset, arguments.images, 0).samples
     detector = load_detector(arguments.detector)
     estimator = load_estimator(arguments.estimator)
-    given = (samples, detector, estimator, arguments.batch_size)
-    harness(*given)  # warms up both: files in the system's cache, kernels chosen
+    inputs = (samples, detector, estimator, arguments.batch_size)
+    harness(*inputs)  # warms up both: files in the system's cache, kernels chosen
     wall: dict[str, list[float]] = {"harness": [], "bare": []}
     own: dict[str, list[float]] = {"harness": [], "bare": []}
     for number in range(arguments.rounds):
         order: list[tuple[str, Loop]] = [("harness", harness), ("bare", bare_loop)]
         ages: dict[str, list[float]] = {}
         for name, function in order if number % 2 == 0 else order[::-1]:
-            by_wall, by_own, ages[name] = _rates(function, given)
+            by_wall, by_own, ages[name] = _rates(function, inputs)
             wall[name].append(by_wall)
             own[name].append(by_own)
         if ages["harness"] != ages["bare"]:

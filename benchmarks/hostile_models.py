@@ -93,10 +93,10 @@ def start(folder: Path, arguments: str) -> int:
     try:
         os.setsid()
         os.chdir(folder)
-        said = os.open("said", os.O_WRONLY | os.O_CREAT)
+        output = os.open("said", os.O_WRONLY | os.O_CREAT)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.dup2(said, 1)
-        os.dup2(said, 2)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
         main(arguments.split())
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 98
@@ -156,19 +156,19 @@ def run_all() -> None:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--each", type=int, default=99, help="verbs for each model")
     parser.add_argument("--again", action="store_true", help="what went wrong, once more")
-    given = parser.parse_args()
+    args = parser.parse_args()
     stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"runs": {}}
-    if given.again:
+    if args.again:
         stored["runs"] = {
             key: item for key, item in stored["runs"].items() if not item.get("wrong")
         }
-    last = time.monotonic() + given.seconds
+    last = time.monotonic() + args.seconds
     with tempfile.TemporaryDirectory() as made:
         models = hostile_models(Path(made))
     stored["models"], stored["environment"] = len(models), describe_environment()
     stored["limits"] = {"seconds": SECONDS, "memory_gb": MEMORY_GB}
     for number, model in enumerate(models):
-        for verb, arguments in calls(model, number, given.each).items():
+        for verb, arguments in calls(model, number, args.each).items():
             key = f"{model.kind}: {model.name} | {verb}"
             if key in stored["runs"] or time.monotonic() > last:
                 continue

@@ -27,22 +27,22 @@ def main() -> None:
     parser.add_argument("second", type=Path)
     parser.add_argument("--share", type=float, required=True, help="of the second, 0 to 1")
     parser.add_argument("-o", "--out", type=Path, required=True)
-    given = parser.parse_args()
-    if not 0 <= given.share <= 1:
-        raise SystemExit(f"--share is from 0 to 1, got {given.share}")
-    first, second = read_checkpoint(given.first), read_checkpoint(given.second)
+    args = parser.parse_args()
+    if not 0 <= args.share <= 1:
+        raise SystemExit(f"--share is from 0 to 1, got {args.share}")
+    first, second = read_checkpoint(args.first), read_checkpoint(args.second)
     require_fit(second.averaged, first.averaged)
     mixed = {
-        name: value.lerp(second.averaged[name], given.share)
+        name: value.lerp(second.averaged[name], args.share)
         if value.is_floating_point()
         else second.averaged[name]
         for name, value in first.averaged.items()
     }
-    about = {**second.about, "mixed": {"with": given.first.parent.name, "share": given.share}}
-    given.out.parent.mkdir(parents=True, exist_ok=True)
+    about = {**second.about, "mixed": {"with": args.first.parent.name, "share": args.share}}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
     own = {name: value.clone() for name, value in mixed.items()}
-    replace(second, about=about, model=own, averaged=mixed, optimiser={}).write(given.out)
-    shutil.copy(given.second.parent / RUN_HASHES, given.out.parent / RUN_HASHES)
+    replace(second, about=about, model=own, averaged=mixed, optimiser={}).write(args.out)
+    shutil.copy(args.second.parent / RUN_HASHES, args.out.parent / RUN_HASHES)
 
 
 if __name__ == "__main__":

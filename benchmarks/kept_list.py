@@ -36,17 +36,17 @@ def main() -> None:
     parser.add_argument("--root", required=True)
     parser.add_argument("--hashes", type=Path, required=True)
     parser.add_argument("-o", "--out", type=Path, required=True)
-    given = parser.parse_args()
-    known = read_training_hashes(given.hashes)
-    samples = load_dataset(given.dataset, given.root).samples
+    args = parser.parse_args()
+    known = read_training_hashes(args.hashes)
+    samples = load_dataset(args.dataset, args.root).samples
     digests = map(sha256_if_readable, track(samples, "Hashing"))
     kept = [item for item, digest in zip(samples, digests, strict=True) if known.contains(digest)]
-    given.out.mkdir(parents=True, exist_ok=True)
-    with (given.out / "list.csv").open("w", newline="", encoding="utf-8") as file:
+    args.out.mkdir(parents=True, exist_ok=True)
+    with (args.out / "list.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "age"])
         for item in kept:
-            writer.writerow([Path(os.path.relpath(item.path, given.out)).as_posix(), age_of(item)])
+            writer.writerow([Path(os.path.relpath(item.path, args.out)).as_posix(), age_of(item)])
     print(f"{len(kept):,} of {len(samples):,} pictures")
 
 

@@ -1,13 +1,13 @@
-"""Killed, stopped and interrupted at random moments: nothing half-written is taken for whole.
+"""Kill, stop and interrupt commands at random moments: no partial file may pass for a complete one.
 
     python -m benchmarks.kills --mirror FOLDER_OF_WEIGHTS --chips UTKFACE --seconds 600
 
 For each verb that writes: the command runs undisturbed once; then, in a new folder, it is started
-and disturbed at a random moment, again and again: SIGKILL to it alone, SIGTERM, SIGHUP, SIGSTOP and
-SIGCONT, Ctrl-C twice.  After each time what lies there is examined, no process may be left, and
-nothing but SIGKILL may leave a temporary file or a traceback; a run that was only stopped must end
-well.  At the end the command is started once more, and what it leaves must be what the undisturbed
-run left.  Counts are added to those in results/kills.json: it can be run in pieces.
+and disturbed at a random moment, repeatedly: SIGKILL to it alone, SIGTERM, SIGHUP, SIGSTOP and
+SIGCONT, Ctrl-C twice.  After each of these the files are examined, no process may be left, and
+only SIGKILL may leave a temporary file or a traceback; a run that was only stopped must succeed.
+At the end the command is started once more, and must leave the same files as the undisturbed run.
+Counts are added to those in results/kills.json, so the script can be run in parts.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RESULTS = Path(__file__).with_name("results") / "kills.json"
 KINDS = ("SIGKILL", "SIGTERM", "SIGHUP", "stop and go on", "Ctrl-C twice")
 CODES = {"SIGKILL": -9, "SIGTERM": 143, "SIGHUP": 129, "stop and go on": 0, "Ctrl-C twice": 130}
 PATIENCE_S = 60.0
-"""How long a run may take to end once it was told to, and its children after it."""
+"""How long a run may take to end after the signal, and its children after it."""
 
 
 class SlowMirror(SimpleHTTPRequestHandler):
@@ -56,7 +56,7 @@ class SlowMirror(SimpleHTTPRequestHandler):
                 time.sleep(0.002)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has there
-        """Say nothing."""
+        """Log nothing."""
 
 
 @contextlib.contextmanager
@@ -71,7 +71,7 @@ def served(folder: Path) -> Iterator[str]:
 
 
 def start(case: Case, out: Path, mirror: str) -> subprocess.Popen[bytes]:
-    """Start the command in a session of its own."""
+    """Start the command in its own session."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     if case.name == "fetch":
         environment |= {"AGEBENCH_MIRROR": mirror, "AGEBENCH_CACHE": str(out)}
@@ -88,9 +88,9 @@ def finish(case: Case, out: Path, mirror: str) -> float:
     """Run the command to its end and return the seconds it took."""
     began = time.perf_counter()
     process = start(case, out, mirror)
-    _, said = process.communicate()
+    _, output = process.communicate()
     if process.returncode != case.code:
-        raise SystemExit(f"{case.name} failed: {said.decode()}")
+        raise SystemExit(f"{case.name} failed: {output.decode()}")
     return time.perf_counter() - began
 
 
@@ -130,36 +130,36 @@ def one(
     except subprocess.TimeoutExpired:
         in_time = True
         disturb(process, kind, rng)
-    wrong, said = waited(process, kind)
+    wrong, output = waited(process, kind)
     # An undisturbed end is as good: the signal may have come as the command ended.
     if process.returncode not in (case.code, CODES[kind], -CODES[kind] + 128):
-        wrong.append(f"{kind}: exit code {process.returncode}: {said[-400:]}")
-    if "Traceback" in said:
-        wrong.append(f"{kind}: a traceback: {said[-1200:]}")
+        wrong.append(f"{kind}: exit code {process.returncode}: {output[-400:]}")
+    if "Traceback" in output:
+        wrong.append(f"{kind}: a traceback: {output[-1200:]}")
     wrong += [f"{kind}: half-written: {problem}" for problem in broken(out)]
     return in_time, [*wrong, *hidden_in(out, kind)]
 
 
 def waited(process: subprocess.Popen[bytes], kind: str) -> tuple[list[str], str]:
-    """Wait for the end of a command and its children; return what went wrong and what it said."""
+    """Wait for the end of a command and its children; return what went wrong and the output."""
     wrong = []
     try:
-        _, said = process.communicate(timeout=PATIENCE_S * (4 if kind == "stop and go on" else 1))
+        _, output = process.communicate(timeout=PATIENCE_S * (4 if kind == "stop and go on" else 1))
     except subprocess.TimeoutExpired:
         wrong.append(f"{kind}: it did not end within {PATIENCE_S:.0f} s")
         os.killpg(process.pid, signal.SIGKILL)
-        _, said = process.communicate()
+        _, output = process.communicate()
     last = time.monotonic() + PATIENCE_S
     while (left := of_session(process.pid)) and time.monotonic() < last:
         time.sleep(0.1)
     if left:
         wrong.append(f"{kind}: left running: {[' '.join(each.cmdline()) for each in left]}")
         os.killpg(process.pid, signal.SIGKILL)
-    return wrong, said.decode(errors="replace")
+    return wrong, output.decode(errors="replace")
 
 
 def hidden_in(out: Path, kind: str) -> list[str]:
-    """Say which temporary files were left, and take away what SIGKILL leaves for ever."""
+    """Say which temporary files were left, and remove those that SIGKILL leaves."""
     hidden = [path for path in out.rglob(".*") if path.is_file() and path.name != ".lock"]
     if kind != "SIGKILL":
         return [f"{kind}: temporary files left: {[path.name for path in hidden]}"] if hidden else []
@@ -168,10 +168,10 @@ def hidden_in(out: Path, kind: str) -> list[str]:
     return []
 
 
-def often(
+def repeatedly(
     case: Case, folder: Path, mirror: str, duration_s: float, before: Counter[str], most: int
 ) -> dict[str, Any]:
-    """Return the figures of one command; what was done least `before` comes first."""
+    """Return the figures of one command; the rarest disturbance in `before` comes first."""
     rng = random.Random(time.time_ns())
     undisturbed, out = folder / "undisturbed", folder / "disturbed"
     for each in (undisturbed, out):
@@ -207,7 +207,7 @@ def added(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Disturb all, print and write down the figures."""
+    """Disturb all, print and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="for each command")
     parser.add_argument("--chips", type=Path, required=True, help="folder of UTKFace")
@@ -215,18 +215,18 @@ def main() -> None:
     parser.add_argument("--most", type=int, default=10**6, help="times, for each command")
     parser.add_argument("--pictures", type=int, default=40)
     parser.add_argument("--only", nargs="*", help="these verbs")
-    given = parser.parse_args()
+    args = parser.parse_args()
     stored = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
-    with tempfile.TemporaryDirectory() as name, served(given.mirror) as url:
+    with tempfile.TemporaryDirectory() as name, served(args.mirror) as url:
         folder = Path(name)
-        for case in cases(folder, given.chips, given.mirror, given.pictures):
-            if given.only and case.name not in given.only:
+        for case in cases(folder, args.chips, args.mirror, args.pictures):
+            if args.only and case.name not in args.only:
                 continue
             commands = stored.setdefault("commands", {})
             before = Counter(commands.get(case.name, {}).get("disturbed", {}))
-            if before.total() >= given.most:
+            if before.total() >= args.most:
                 continue
-            found = often(case, folder / case.name, url, given.seconds, before, given.most)
+            found = repeatedly(case, folder / case.name, url, args.seconds, before, args.most)
             print(case.name, json.dumps(found), flush=True)
             commands[case.name] = added(commands.get(case.name, {}), found)
             stored["environment"] = plain(describe_environment())

@@ -1,4 +1,4 @@
-"""Latency by batch size, written down as JSON and as a Markdown table.
+"""Latency by batch size, written as JSON and as a Markdown table.
 
     python benchmarks/make_random_age_net.py random.caffemodel
     python benchmarks/latency.py hse-mobilenet caffe-age-net:random.caffemodel constant \
@@ -58,7 +58,7 @@ def rows(result: BenchResult) -> list[list[str]]:
 
 
 def markdown(result: BenchResult) -> str:
-    """Return the table, and the whole of what the command prints."""
+    """Return the table, and everything that the command prints."""
     lines = ["# Latency by batch size", ""]
     environment, machine = result.about["environment"], result.about["machine"]
     lines += [
@@ -88,18 +88,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--cold-start", type=int, default=5)
     parser.add_argument("--name", default="latency_cpu", help="of the files in results/")
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     try:
         settings = BenchSettings(
-            device=given.device,
-            batches=read_batches(given.batch),
-            threads=given.threads,
-            repeats=given.repeats,
-            cold_starts=given.cold_start,
+            device=args.device,
+            batches=read_batches(args.batch),
+            threads=args.threads,
+            repeats=args.repeats,
+            cold_starts=args.cold_start,
         )
-        result = bench(join_options(given.estimators), out=RESULTS, settings=settings)
-        (RESULTS / BENCH_FILE).replace(RESULTS / f"{given.name}.json")
-        write_whole(RESULTS / f"{given.name}.md", markdown(result))
+        result = bench(join_options(args.estimators), out=RESULTS, settings=settings)
+        (RESULTS / BENCH_FILE).replace(RESULTS / f"{args.name}.json")
+        write_whole(RESULTS / f"{args.name}.md", markdown(result))
     except AgebenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code

@@ -1,4 +1,4 @@
-"""Whether pictures to train on are copies of pictures that measure: near-copy hashes across sets.
+"""Look for training pictures that are copies of test pictures: near-copy hashes across sets.
 
     python -m benchmarks.leaks --train csv=LIST/train/list.csv --train csv=FAIRFACE.csv \
         --test fgnet=FGNET --test "folder pattern"=ROOT --name leaks
@@ -6,8 +6,8 @@
 Each set is NAME[ OPTIONS]=ROOT, as `agebench compare` takes them.  Pairs of a training and a test
 picture that look alike (agebench.duplicates.groups: candidates by hash, confirmed by pixels,
 mirrored ones too) are
-written to benchmarks/results/NAME.json by their names; ages and predictions are not looked at.
-Other cuts of one photograph are not found.
+written to benchmarks/results/NAME.json by their names; ages and predictions are not used.
+Different crops of one photograph are not found.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def main() -> None:
     parser.add_argument("--train", action="append", required=True)
     parser.add_argument("--test", action="append", required=True)
     parser.add_argument("--name", default="leaks")
-    given = parser.parse_args()
-    train, test = listed(given.train, "train"), listed(given.test, "test")
+    args = parser.parse_args()
+    train, test = listed(args.train, "train"), listed(args.test, "test")
     samples = [*train, *test]
     prints = fingerprints(samples, threads=1)
     pairs = [
@@ -55,7 +55,7 @@ def main() -> None:
         if first.startswith("train/") and second.startswith("test/")
     ]
     about = {"train": len(train), "test": len(test), "pairs": pairs}
-    write_whole(RESULTS / f"{given.name}.json", json.dumps(about, indent=1) + "\n")
+    write_whole(RESULTS / f"{args.name}.json", json.dumps(about, indent=1) + "\n")
     print(f"{len(train):,} against {len(test):,} pictures: {len(pairs)} pairs")
     for first, second, kind in pairs:
         print(f"{kind} {first} {second}")

@@ -2,9 +2,9 @@
 
     python benchmarks/long_run.py UTKFACE --limit 20000 --times 3
 
-One process calls `compare` so many times; every second its resident memory, without what its
-children have, and its descriptors and threads are noted.  What may grow within a run is the list of
-predictions; what may not grow is the level from one run to the next.
+One process calls `compare` several times; every second its resident memory (without that of its
+children), descriptors and threads are recorded.  The list of predictions may grow within a run; the
+level must not grow from one run to the next.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MIB = 2**20
 
 
 class Watch(threading.Thread):
-    """Notes this process's state every second until told to stop."""
+    """Records this process's state every second until it is stopped."""
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -40,7 +40,7 @@ class Watch(threading.Thread):
         self._began = time.monotonic()
 
     def run(self) -> None:
-        """Note seconds, MiB, descriptors and threads."""
+        """Record seconds, MiB, descriptors and threads."""
         process = psutil.Process()
         while not self._ended.wait(1.0):
             self.rows.append(
@@ -57,7 +57,7 @@ class Watch(threading.Thread):
         return round(time.monotonic() - self._began, 1)
 
     def stop(self) -> None:
-        """End the noting."""
+        """Stop recording."""
         self._ended.set()
         self.join()
 
@@ -96,24 +96,24 @@ def _of_run(rows: list[tuple[float, float, int, int]], began: float, ended: floa
 
 
 def main() -> None:
-    """Run, print and write down the figures and their plot."""
+    """Run, print and write the figures and their plot."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("utkface", help="folder of the aligned chips")
     parser.add_argument("--limit", type=int, default=20_000)
     parser.add_argument("--times", type=int, default=3)
     parser.add_argument("--estimators", nargs="+", default=["multicrop-resnet", "constant"])
-    given = parser.parse_args()
+    args = parser.parse_args()
     watch = Watch()
     watch.start()
     spans = []
-    settings = CompareSettings(limit=given.limit, latency_pictures=20)
+    settings = CompareSettings(limit=args.limit, latency_pictures=20)
     with tempfile.TemporaryDirectory() as folder:
-        for turn in range(given.times):
+        for turn in range(args.times):
             began = watch.now()
             result = compare(
-                given.estimators,
+                args.estimators,
                 "utkface",
-                root=given.utkface,
+                root=args.utkface,
                 out=Path(folder) / str(turn),
                 settings=settings,
             )
@@ -124,8 +124,8 @@ def main() -> None:
             print(f"descriptors after it: {left}", flush=True)
     watch.stop()
     figures: dict[str, Any] = {
-        "pictures": given.limit,
-        "estimators": given.estimators,
+        "pictures": args.limit,
+        "estimators": args.estimators,
         "runs": [_of_run(watch.rows, *span) for span in spans],
         "rows": watch.rows,
         "environment": plain(describe_environment()),

@@ -115,7 +115,7 @@ def _face(images_bgr: Image) -> Floats:
     return centred
 
 
-def shares(image_bgr: Image, faces_bgr: Image) -> tuple[Floats, float]:
+def weights_of(image_bgr: Image, faces_bgr: Image) -> tuple[Floats, float]:
     """Compute by least squares how much of each face is in a picture.
 
     Returns:
@@ -148,7 +148,7 @@ def record_of(
     common: Floats = np.mean([_face(image) for image in images], axis=0)
     rows: list[dict[str, Any]] = []
     for item, image in zip(composites, images, strict=True):
-        found, rest = shares(image, item.faces_bgr)
+        found, rest = weights_of(image, item.faces_bgr)
         others = [one for one in composites if one is not item and one.gender == item.gender]
         rows.append(
             {
@@ -208,10 +208,10 @@ def gather(root: Path) -> tuple[list[Chip], Split, dict[str, int]]:
     pictures = load_dataset("utkface", root)
     detector = load_detector(DETECTOR)
     with progress_bars() as progress:
-        facts = read_contents(pictures, progress, criteria=find_protocol(PROTOCOL).criteria)
-        split = make_split(PROTOCOL, pictures, facts)
+        contents = read_contents(pictures, progress, criteria=find_protocol(PROTOCOL).criteria)
+        split = make_split(PROTOCOL, pictures, contents)
         samples = part(pictures, split, PART).samples
-        kept = one_of_each(samples, facts)
+        kept = one_of_each(samples, contents)
         found = {}
         for done, sample in enumerate(kept, start=1):
             face = find_points(sample, detector) if "gender" in sample.attributes else None

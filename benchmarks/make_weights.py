@@ -1,16 +1,18 @@
-"""The weights that come with the package, from the runs that trained them.
+"""Make the weights that come with the package from the runs that trained them.
 
     python benchmarks/make_weights.py --multicrop RUN --age-net RUN --root UTKFACE
 
 Exports the runs' best checkpoints (or, with --checkpoint calibrated.safetensors, what
-benchmarks/calibrate.py made of one) with their parity gates (on real pictures of the validation
-part; what the 8-bit file rounds by is measured on the training part), copies the lists of training
+benchmarks/calibrate.py wrote) with their parity checks (on real pictures of the validation
+part; the rounding of the 8-bit file is measured on the training part), copies the lists of training
 pictures, and enters sizes and hashes into pretrained/weights.toml.
 
-Then it makes what the training pictures look like, from all sets that were trained on; a list whose
-pictures are all on another one needs nothing of its own:
+Then it writes the looks (hashes) of the training pictures, from all sets that were trained on; a
+list whose pictures are all on another list needs no file of its own:
+
     python benchmarks/make_weights.py --root UTKFACE --pictures csv:MORE.csv --pictures fairface:DIR
-With neither run given that is all that it does.
+
+Without a run, it does nothing else.
 """
 
 from __future__ import annotations
@@ -108,10 +110,10 @@ def main() -> None:
         "--pictures", action="append", default=[], metavar="[NAME:]ROOT",
         help="another data set that was trained on; may be given several times",
     )  # fmt: skip
-    given = parser.parse_args()
-    if given.multicrop is not None:
-        faces = ["--dataset", "utkface", "--root", given.root, "--protocol", "utkface-full"]
-        best = str(given.multicrop / given.checkpoint)
+    args = parser.parse_args()
+    if args.multicrop is not None:
+        faces = ["--dataset", "utkface", "--root", args.root, "--protocol", "utkface-full"]
+        best = str(args.multicrop / args.checkpoint)
         for path, how in (
             (MULTICROP, ["--flip", "--part", "val", "--sample", "64"]),
             (SMALL, ["--int8", "--part", "train", "--sample", "1024"]),
@@ -119,12 +121,12 @@ def main() -> None:
             agebench("export-onnx", best, "-o", str(path), "--name", path.stem, *faces, *how)
             enter(path)
         share_list(MULTICROP, SMALL)
-    if given.age_net is not None:
-        agebench("convert-caffe", str(given.age_net / BEST_FILE), "-o", str(AGE_NET), "--half")
-        trained = read_training_hashes(given.age_net / RUN_HASHES)
+    if args.age_net is not None:
+        agebench("convert-caffe", str(args.age_net / BEST_FILE), "-o", str(AGE_NET), "--half")
+        trained = read_training_hashes(args.age_net / RUN_HASHES)
         hashes_beside(AGE_NET).write_bytes(trained.to_bytes(sha256_of(AGE_NET)))
         enter(AGE_NET)
-    make_looks([f"utkface:{given.root}", *given.pictures])
+    make_looks([f"utkface:{args.root}", *args.pictures])
 
 
 if __name__ == "__main__":

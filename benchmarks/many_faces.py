@@ -2,9 +2,9 @@
 
     python benchmarks/many_faces.py --faces 10000,100000,1000000 --out FILE.json
 
-The detector is made up: it gives so many boxes at random places, more than any network could.  The
-estimator is `constant`, so that what is measured is the toolkit's own share: frames, crops, ages
-and the answer's list.  Each number runs in a process of its own.
+The detector is artificial: it returns this many boxes at random positions, more than any network
+would.  The estimator is `constant`, so only the toolkit's own part is measured: frames, crops, ages
+and the list of faces.  Each number runs in its own process.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ FACE_PX = 60.0
 
 
 class Crowd:
-    """Finds so many faces in any picture."""
+    """Finds a fixed number of faces in any picture."""
 
     def __init__(self, faces: int) -> None:
         self._faces = faces
@@ -72,19 +72,19 @@ def main() -> None:
     parser.add_argument("--faces", default="10000,100000,1000000")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", type=int, help="measure this number in this process")
-    given = parser.parse_args()
-    if given.one is not None:
-        print(json.dumps(measure(given.one)))
+    args = parser.parse_args()
+    if args.one is not None:
+        print(json.dumps(measure(args.one)))
         return
     results = []
-    for faces in given.faces.split(","):
+    for faces in args.faces.split(","):
         command = [sys.executable, __file__, "--one", faces]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         results.append(json.loads(done.stdout))
         print(results[-1])
-    if given.out is not None:
+    if args.out is not None:
         content = {"environment": plain(describe_environment()), "results": results}
-        given.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        args.out.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -96,12 +96,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("results", nargs="+", metavar="PLACE=RESULT.json")
     parser.add_argument("--only", action="append", choices=CARDS, help="of these models")
-    given = parser.parse_args()
-    for item in given.results:
+    args = parser.parse_args()
+    for item in args.results:
         place, _, path = item.partition("=")
         result = json.loads(Path(path).read_text(encoding="utf-8"))
         measured = {estimator["name"] for estimator in result["estimators"]}
-        for name in measured & set(given.only or CARDS):
+        for name in measured & set(args.only or CARDS):
             fill(CARDS[name], place, table(result, name))
 
 

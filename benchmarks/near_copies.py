@@ -1,16 +1,16 @@
-"""How many near copies of training pictures are recognised, and how many others are taken for one.
+"""How many near copies of training pictures are recognised, and how many others by mistake.
 
     python -m benchmarks.near_copies --root UTKFACE [--others "FairFace=csv:LIST.csv"]
 
 The looks are those that come with the package.  Training pictures of UTKFace are drawn by seed,
-changed in known ways and saved again as JPEG; of each copy it is told whether its original is found
+changed in known ways and saved again as JPEG; each copy counts if its original is found
 
 - by the looks alone, as `compare` does where the training pictures are not available,
 - by the looks and then by pixels, as it does where they are,
 - by the doctor: perceptual hash, then pixels.
 
-Then pictures that were not trained on are held against all looks: what is called a near copy and
-is not one by pixels.  benchmarks/near_pairs.py has the pairs that were judged by eye.
+Then pictures that were not trained on are compared with all looks: how many are called near copies
+although the pixels differ.  benchmarks/near_pairs.py has the pairs that were judged by eye.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def light(gain: float, offset: float) -> Change:
 
 
 def cut(left: float, top: float, right: float, bottom: float) -> Change:
-    """Cut off shares of the four sides."""
+    """Cut off a fraction of each of the four sides."""
 
     def change(image: Image) -> Image:
         height, width = image.shape[:2]
@@ -96,7 +96,7 @@ def cut(left: float, top: float, right: float, bottom: float) -> Change:
 
 
 def turned(degrees: float) -> Change:
-    """Turn about the centre; the corners take the colour of the rim."""
+    """Rotate about the centre; the corners repeat the border."""
 
     def change(image: Image) -> Image:
         height, width = image.shape[:2]
@@ -109,12 +109,12 @@ def turned(degrees: float) -> Change:
 
 
 def mirrored(image: Image) -> Image:
-    """Turn left and right about."""
+    """Mirror left to right."""
     return np.ascontiguousarray(image[:, ::-1])
 
 
 def gray(image: Image) -> Image:
-    """Take the colour away."""
+    """Remove the colours."""
     one = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)
     return np.asarray(cv2.cvtColor(one, cv2.COLOR_GRAY2BGR), np.uint8)
 
@@ -143,7 +143,7 @@ def blurred(sigma: float) -> Change:
 
 
 def after(*steps: Change) -> Change:
-    """Do one after the other."""
+    """Apply one after the other."""
 
     def change(image: Image) -> Image:
         for step in steps:
@@ -197,12 +197,12 @@ def hashed(samples: Iterable[Sample]) -> list[tuple[bytes, Sample]]:
 
 
 def agree(copy: Image, like: LooksLike, at_hand: Mapping[bytes, Sample]) -> bool:
-    """Tell whether pixels confirm a candidate."""
+    """Return whether the pixels confirm a candidate."""
     return is_copy(copy, read_image(at_hand[like.prefix].path), like.match)
 
 
 def hashes_agree(first: Image, second: Image) -> bool:
-    """Tell whether the doctor takes two pictures for copies: hash, then pixels."""
+    """Return whether the doctor considers two pictures copies: hash, then pixels."""
     upright, _ = picture_hashes(first)
     for hashed, image in zip(picture_hashes(second), (second, mirrored(second)), strict=True):
         near = (upright ^ hashed).bit_count() <= CURRENT.max_distance_bits
@@ -248,7 +248,7 @@ def false_alarms(
     at_hand: Mapping[bytes, Sample],
     progress: ProgressStep,
 ) -> dict[str, Any]:
-    """Hold pictures that were not trained on against all looks."""
+    """Compare pictures that were not trained on with all looks."""
     claimed, candidates = 0, 0
     confirmed, open_ = [], []
     for done, (prefix, sample) in enumerate(samples, start=1):
@@ -294,14 +294,14 @@ def main() -> None:
     parser.add_argument("--originals", type=int, default=500)
     parser.add_argument("--held-out", type=int, default=4000, help="pictures of each set")
     parser.add_argument("--name", default="near_copies")
-    given = parser.parse_args()
+    args = parser.parse_args()
     trained = find_hashes(bundled_dir() / MODEL)
     if trained is None or trained.looks is None:
         raise SystemExit(f"{MODEL} comes without looks")
-    utkface = hashed(open_dataset("utkface", Path(given.root)).samples)
+    utkface = hashed(open_dataset("utkface", Path(args.root)).samples)
     at_hand = dict(utkface)
     known = sorted(set(trained.looks.prefixes) & set(at_hand))
-    drawn = random.Random(0).sample(known, min(given.originals, len(known)))
+    drawn = random.Random(0).sample(known, min(args.originals, len(known)))
     content: dict[str, Any] = describe_call() | {
         "looks_of": len(trained.looks.prefixes),
         "of_them_at_hand": len(known),
@@ -313,15 +313,15 @@ def main() -> None:
         chosen = [(prefix, at_hand[prefix]) for prefix in drawn]
         content["recall"] = recall(chosen, trained.looks, at_hand, progress)
         sets = {"utkface": utkface}
-        for text in given.others:
+        for text in args.others:
             name, _, place = text.partition("=")
             sets[name] = hashed(open_dataset(*split_against(place)).samples)
         content["others"] = {}
         for name, all_of_it in sets.items():
             unseen = [pair for pair in all_of_it if pair[0] not in trained.prefixes]
-            some = random.Random(0).sample(unseen, min(given.held_out, len(unseen)))
-            content["others"][name] = false_alarms(some, trained.looks, at_hand, progress)
-    write_whole(RESULTS / f"{given.name}.json", json.dumps(content, indent=1) + "\n")
+            held_out = random.Random(0).sample(unseen, min(args.held_out, len(unseen)))
+            content["others"][name] = false_alarms(held_out, trained.looks, at_hand, progress)
+    write_whole(RESULTS / f"{args.name}.json", json.dumps(content, indent=1) + "\n")
     for row in content["recall"]:
         print(f"{row.pop('change'):34}", *(f"{what} {n:6.1%}" for what, n in row.items()))
     print(json.dumps(content["others"], indent=1))

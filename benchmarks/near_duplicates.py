@@ -100,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--pairs", type=int, default=100, help="how many are drawn")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--wrong", type=int, help="of these: not one photograph")
-    parser.add_argument("--unsure", type=int, default=0, help="of these: can't be told by eye")
+    parser.add_argument("--unsure", type=int, default=0, help="of these: undecided by eye")
     parser.add_argument("--out", type=Path, help="file for the figures")
     options = parser.parse_args(arguments)
     if (options.wrong is None) != (options.out is None):

@@ -1,12 +1,12 @@
-"""How the search for copies grows with pictures that all resemble one another: a video's frames.
+"""Time of the search for copies by number of pictures that all look alike: frames of a video.
 
     python benchmarks/near_duplicates_scale.py --frames 250 --frames 1000 --frames 100000 --out FILE
 
-The frames are made up: a textured scene seen by a moving camera, an object that moves before it,
-changing light, saved as JPEG.  Each number of frames is measured in a process of its own, which
-reads them anew.  Where there are at most 1,000 frames the groups are held against those of all
-pairs, without any limit: a recall of 1 is every pair that belongs together in one group.
-With --verbs the commands `doctor` and `split` go over the same frames too, as whole processes.
+The frames are synthetic: a textured scene, a moving camera, an object moving in front, changing
+light, saved as JPEG.  Each number of frames is measured in its own process, which reads them again.
+For at most 1,000 frames, the groups are compared with those from all pairs, without any limit: a
+recall of 1 means that every pair that belongs together is in one group.
+With --verbs, the commands `doctor` and `split` run on the same frames too, each as a process.
 """
 
 from __future__ import annotations
@@ -155,8 +155,8 @@ def main() -> None:
         write_frames(frames, max(options.frames))
         for count in sorted(options.frames):
             call = [sys.executable, __file__, "--frames", str(count), "--measure", str(frames)]
-            told = subprocess.run(call, check=True, capture_output=True, text=True).stdout
-            curve.append(json.loads(told))
+            output = subprocess.run(call, check=True, capture_output=True, text=True).stdout
+            curve.append(json.loads(output))
             if options.verbs:
                 curve[-1] |= verbs(frames, count)
             print(json.dumps(curve[-1]), flush=True)

@@ -1,15 +1,14 @@
-"""How many pairs that people judged by eye are told apart: near copies found, others refused.
+"""How many pairs judged by eye are classified correctly: near copies found, other pairs rejected.
 
     python -m benchmarks.near_pairs --root UTKFACE
 
 benchmarks/near_pairs.csv lists pairs of UTKFace's chips by the first 16 digits of their sha256 and
-what was seen: "copy" (one photograph, or two of one sitting that can hardly be told apart) or
+what was seen: "copy" (one photograph, or two of one sitting that can hardly be distinguished) or
 "other" (two photographs of different people or moments).  They are pairs that `doctor` confirmed
 (all 34 mirrored ones, all hard ones, 20 others), pairs that looks found, and the 50 that pixels
-refused most narrowly and that could be told by eye: not a random sample of all copies, which nobody
-knows.
-Each pair is given to the doctor's two steps (hash, pixels), to the looks alone, among those that
-come with the package, and to the looks and then pixels.
+rejected most narrowly and that could be judged by eye: not a random sample of all copies, which
+nobody knows.  Each pair is judged by the doctor's two steps (hash, pixels), by the looks alone,
+among those that come with the package, and by the looks and then the pixels.
 """
 
 from __future__ import annotations
@@ -40,8 +39,8 @@ PAIRS = Path(__file__).with_name("near_pairs.csv")
 WAYS = ("doctor", "looks_alone", "looks_and_pixels")
 
 
-def told(first: Image, second: Image, looks: Looks) -> dict[str, bool]:
-    """Return which ways take the second picture for a copy of the first.
+def recognised_by(first: Image, second: Image, looks: Looks) -> dict[str, bool]:
+    """Return which ways consider the second picture a copy of the first.
 
     Args:
         first: uint8 (height, width, 3).
@@ -62,12 +61,12 @@ def main() -> None:
     """Judge every pair in every way, and count."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--root", required=True, type=Path, help="folder of UTKFace")
-    given = parser.parse_args()
+    args = parser.parse_args()
     trained = find_hashes(bundled_dir() / MODEL)
     if trained is None or trained.looks is None:
         raise SystemExit(f"{MODEL} comes without looks")
     by_prefix = {
-        prefix_of(item.path).hex(): item for item in open_dataset("utkface", given.root).samples
+        prefix_of(item.path).hex(): item for item in open_dataset("utkface", args.root).samples
     }
     place = {prefix.hex(): at for at, prefix in enumerate(trained.looks.prefixes)}
     counts: Counter[tuple[str, str]] = Counter()
@@ -78,7 +77,7 @@ def main() -> None:
             first, second = (read_image(by_prefix[pair[end]].path) for end in ("first", "second"))
             known = [place[pair[end]] for end in ("first", "second") if pair[end] in place]
             others = np.delete(trained.looks.looks, known, axis=0)
-            ways = told(first, second, others)
+            ways = recognised_by(first, second, others)
             kind = f"{pair['seen']}, {pair['drawn_from']}"
             counts[kind, "pairs"] += 1
             for way in WAYS:

@@ -1,9 +1,9 @@
 """Pictures per second of `predict` over a folder, by number of processes, against a bare loop.
 
 The bare loop calls decoder, detector, crops and estimator one after the other with nothing
-around them.  All take the same pictures in turn, and the whole is repeated, so that drift of the
-machine's speed hits all alike; models are loaded before the clock starts, but for the processes'
-own, which is why their start is given apart.
+around them.  All take turns on the same pictures, for several rounds, so that drift of the
+machine's speed affects all equally; models are loaded before the clock starts, except those of the
+processes, which is why their start-up time is reported separately.
 
     python benchmarks/predict_folder.py FOLDER --limit 200 --processes 1,2 --out RESULT.json
 
@@ -62,9 +62,9 @@ def run(
         faces += len(finished.record["faces"])
         stages.update({name: round(ms * 1000) for name, ms in finished.stage_ms.items()})
     total = sum(stages.values())
-    shares = {f"share_{name}": spent / total for name, spent in stages.items()}
+    fractions = {f"share_{name}": spent / total for name, spent in stages.items()}
     rate = (count - 1) / (time.perf_counter() - first)
-    return {"per_second": rate, "start_s": first - begun, "faces": faces, **shares}
+    return {"per_second": rate, "start_s": first - begun, "faces": faces, **fractions}
 
 
 def summary(runs: list[dict[str, float]], bare: list[float]) -> dict[str, Any]:
@@ -84,19 +84,19 @@ def main() -> None:
     parser.add_argument("--detector", default=None)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, help="Where the JSON goes; else it is printed.")
-    given = parser.parse_args()
-    found = find_sources([str(given.folder)]).names
-    names = [name for name in found if not is_video(name)][: given.limit]
-    predictor = AgePredictor(given.estimator, detector=given.detector)
+    args = parser.parse_args()
+    found = find_sources([str(args.folder)]).names
+    names = [name for name in found if not is_video(name)][: args.limit]
+    predictor = AgePredictor(args.estimator, detector=args.detector)
     plan = PredictionPlan(
         tuple(predictor.estimators), predictor.detector_reference, predictor.tiles
     )
     load = [os.getloadavg()]
     bare: list[float] = []
     runs: dict[str, list[dict[str, float]]] = {}
-    for _ in range(given.rounds):
+    for _ in range(args.rounds):
         bare.append(bare_loop(names, predictor))
-        for processes in given.processes.split(","):
+        for processes in args.processes.split(","):
             runs.setdefault(processes, []).append(run(names, plan, int(processes), predictor))
     load.append(os.getloadavg())
     result = {
@@ -109,10 +109,10 @@ def main() -> None:
         "processes": {count: summary(items, bare) for count, items in runs.items()},
     }
     text = json.dumps(result, indent=1)
-    if given.out is None:
+    if args.out is None:
         print(text)
     else:
-        given.out.write_text(text + "\n", encoding="utf-8")
+        args.out.write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

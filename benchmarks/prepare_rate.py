@@ -2,11 +2,11 @@
 
     python benchmarks/prepare_rate.py --utkface UTKFACE --fgnet FGNET --out FILE.json
 
-Runs alternate (1, 2, 1, 2, ...), each into a fresh folder, so that what else the machine does
-falls on both.  A run's time counts from the call to the finished manifest, with the processes'
+Runs alternate (1, 2, 1, 2, ...), each into a new folder, so that the machine's other load
+affects both.  A run's time counts from the call to the finished manifest, with the processes'
 start and the detector's loading in it; `steady` leaves those out: it counts from the first
 finished picture to the last.  `cpu_ms_per_picture` is the processor time of all processes
-together: on a machine that others use too, it tells more than the clock does.
+together: on a machine that others use too, it is more reliable than the wall clock.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def cpu_s() -> float:
 
 
 def run_once(dataset: str, root: Path, detector: str, pictures: int, processes: int) -> Any:
-    """Prepare a random sample into a folder that is thrown away; return rates per second."""
+    """Prepare a random sample into a temporary folder; return rates per second."""
     finished_s: list[float] = []
 
     def note(_stage: str, done: int, _total: int) -> None:
@@ -92,27 +92,27 @@ def measure(dataset: str, root: Path, detector: str, pictures: int, rounds: int)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure what is given and write the figures."""
+    """Measure, and write the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--utkface", type=Path)
     parser.add_argument("--fgnet", type=Path)
     parser.add_argument("--pictures", type=int, default=600, help="of UTKFace; FG-NET: a sixth")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     results = []
-    if given.utkface:
-        results.append(measure("utkface", given.utkface, "aligned", given.pictures, given.rounds))
-    if given.fgnet:
-        few = max(2, given.pictures // 6)
-        results.append(measure("fgnet", given.fgnet, "yolov8-face", few, given.rounds))
+    if args.utkface:
+        results.append(measure("utkface", args.utkface, "aligned", args.pictures, args.rounds))
+    if args.fgnet:
+        few = max(2, args.pictures // 6)
+        results.append(measure("fgnet", args.fgnet, "yolov8-face", few, args.rounds))
     content = {
         "what": "pictures per second of agebench prepare, five views and the original each",
         "environment": describe_environment(),
         "results": results,
     }
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    given.out.write_text(json.dumps(content, indent=1) + "\n")
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(content, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def figures_of(result: Mapping[str, Any]) -> dict[str, Figures]:
     """Return the figures of every estimator of a result."""
     found = {}
     # Anyone who calls it as `python -m agebench` has another first word there.
-    words = ["agebench", *result["command"][1:]]
+    arguments = ["agebench", *result["command"][1:]]
     for each in result["estimators"]:
         errors, classes = each["errors"], each["classes"] or {}
         low, high = errors["mae_interval"]
@@ -126,7 +126,7 @@ def figures_of(result: Mapping[str, Any]) -> dict[str, Figures]:
             one_off=classes.get("one_off"),
             weights_sha256=tuple(item["sha256"] for item in each["spec"]["weights"]),
             created=result["created"],
-            command=" ".join(f'"{word}"' if " " in word else word for word in words),
+            command=" ".join(f'"{word}"' if " " in word else word for word in arguments),
         )
     return found
 

@@ -1,18 +1,17 @@
-"""Compute the figures of a comparison again, from its predictions.csv alone and with numpy alone.
+"""Recompute the figures of a comparison from its predictions.csv alone, with numpy alone.
 
     python -m benchmarks.recompute FOLDER/predictions.csv [--check FOLDER/result.json] [--json]
 
-Nothing of agebench is imported: this is a second program that reads what everybody can read.  With
---check the figures that result.json states are compared, and the exit code is 1 if one differs:
-errors, parts, classes, ranges, calibration and age thresholds, all their intervals and numbers of
-people; of
-every pair the difference, its interval, the p-values and the verdict.  A p-value by random swaps is
-held against swaps of this program's own, and may differ by what so many swaps leave open.
+Nothing is imported from agebench: this is an independent implementation.  With --check, its figures
+are compared with those in result.json, and the exit code is 1 if one differs: errors, parts,
+classes, ranges, calibration and age thresholds, with all intervals and numbers of people, and for
+every pair the difference, its interval, the p-values and the verdict.  A p-value from random swaps
+is compared with one from this program's own swaps, and may differ by their sampling error.
 
-What it can't compute, since it is not in the table: times (result.json lists every sample of them)
-and what was called faster, and whether a contender was trained on this set by its makers' word, for
-which a pair is not tested.  A belief's nll, CRPS, PIT and intervals are read from the table, which
-has no whole distributions.
+It can't compute what is not in the table: times (result.json lists every sample), which estimator
+was called faster, and whether the makers of an estimator say that they trained on this set, in
+which case its pairs are not tested.  The NLL, CRPS, PIT and intervals of each prediction are read
+from the table, which does not contain the distributions.
 """
 
 from __future__ import annotations
@@ -41,12 +40,12 @@ CLIPPED = 0.05
 def errors(part: Part) -> dict[str, Any]:
     """Return the errors in years of some ages."""
     size = np.abs(part.off)
-    some = len(size) > 0
+    any_pictures = len(size) > 0
     decades = part.true // 10
     return {
         **part.figures(),
-        "rmse_years": math.sqrt(float((size**2).mean())) if some else None,
-        "median_years": float(np.median(size)) if some else None,
+        "rmse_years": math.sqrt(float((size**2).mean())) if any_pictures else None,
+        "median_years": float(np.median(size)) if any_pictures else None,
         "bias_years": mean(part.off),
         "cs": {str(k): mean((size <= k).astype(float)) for k in (1, 3, 5, 10)},
         "by_decade": [
@@ -243,10 +242,10 @@ class Estimator:
 
 
 def _rate(name: str, wrong: Floats, people: Ints | None) -> dict[str, Any]:
-    told = len(wrong) >= FEWEST_IN_A_GROUP
+    enough = len(wrong) >= FEWEST_IN_A_GROUP
     return {
-        f"{name}_rate": mean(wrong) if told else None,
-        f"{name}_interval": proportion_interval(wrong, people) if told else None,
+        f"{name}_rate": mean(wrong) if enough else None,
+        f"{name}_interval": proportion_interval(wrong, people) if enough else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""What result.json states, held against what recompute.py computed."""
+"""Compares the figures in result.json with those that recompute.py computed."""
 
 from __future__ import annotations
 
@@ -118,8 +118,8 @@ def _by_label(items: Sequence[Any]) -> dict[str, Any]:
 
     def label(at: int, item: Any) -> str:
         named = isinstance(item, Mapping)
-        words = [str(item[name]) for name in _LABELS if name in item] if named else []
-        return " ".join(words) or str(at)
+        labels = [str(item[name]) for name in _LABELS if name in item] if named else []
+        return " ".join(labels) or str(at)
 
     return {label(at, item): item for at, item in enumerate(items)}
 

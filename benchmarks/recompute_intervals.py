@@ -19,7 +19,7 @@ Bools: TypeAlias = npt.NDArray[np.bool_]
 Ints: TypeAlias = npt.NDArray[np.intp]
 
 FEWEST_PEOPLE = 10
-"""Below so many no interval is given and nothing is tested."""
+"""Minimum number of people for an interval or a test."""
 
 NORMAL = 1.959963984540054
 """What a standard normal value exceeds in 2.5 % of all cases."""
@@ -79,14 +79,14 @@ def mean_interval(values: Floats, people: Ints | None, *, positive: bool) -> lis
     return [middle / factor, middle * factor]
 
 
-def wilson(share: float, trials: float) -> list[float]:
-    """Return the score interval of a proportion of so many chances."""
+def wilson(rate: float, trials: float) -> list[float]:
+    """Return the score interval of a proportion of `trials`."""
     square = NORMAL**2
-    middle = (share + square / (2 * trials)) / (1 + square / trials)
-    reach = math.sqrt(share * (1 - share) / trials + square / (4 * trials**2)) * NORMAL
+    middle = (rate + square / (2 * trials)) / (1 + square / trials)
+    reach = math.sqrt(rate * (1 - rate) / trials + square / (4 * trials**2)) * NORMAL
     reach /= 1 + square / trials
-    low = 0.0 if share == 0 else middle - reach
-    high = 1.0 if share == 1 else middle + reach
+    low = 0.0 if rate == 0 else middle - reach
+    high = 1.0 if rate == 1 else middle + reach
     return [max(0.0, low), min(1.0, high)]
 
 
@@ -96,17 +96,17 @@ def proportion_interval(happened: Floats, people: Ints | None) -> list[float] | 
     number = len(np.unique(who))
     if number < FEWEST_PEOPLE:
         return None
-    share = float(happened.mean())
+    rate = float(happened.mean())
     if people is None:
-        return wilson(share, number)
+        return wilson(rate, number)
     pictures = len(happened)
     trials = float(number)
-    if 0 < share < 1:
-        off = np.bincount(who, weights=happened - share)
+    if 0 < rate < 1:
+        off = np.bincount(who, weights=happened - rate)
         by_people = number / (number - 1) * float((off**2).sum()) / pictures**2
-        trials = pictures / max(1.0, by_people / (share * (1 - share) / pictures))
+        trials = pictures / max(1.0, by_people / (rate * (1 - rate) / pictures))
     trials *= (NORMAL / student_t(number - 1)) ** 2
-    return wilson(share, trials)
+    return wilson(rate, trials)
 
 
 def swaps_of(people: int, permutations: int) -> tuple[int, bool]:

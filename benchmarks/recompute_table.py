@@ -86,13 +86,13 @@ class Part:
         return mean_interval(np.abs(self.off), self.people, positive=True)
 
     def figures(self, fewest: int = 1) -> dict[str, Any]:
-        """Return number and error, the latter from so many pictures on."""
-        told = len(self.true) >= fewest
+        """Return the number of pictures and, from `fewest` on, the error."""
+        enough = len(self.true) >= fewest
         return {
             "n": len(self.true),
             "people": self.count,
-            "mae_years": mean(np.abs(self.off)) if told else None,
-            "mae_interval": self.interval() if told else None,
+            "mae_years": mean(np.abs(self.off)) if enough else None,
+            "mae_interval": self.interval() if enough else None,
         }
 
     def group(self) -> dict[str, Any]:

@@ -80,12 +80,12 @@ def _estimator(name: str, true: Any, years: Any, rng: np.random.Generator) -> di
 def _outcome(years: float, true: float) -> dict[str, Any]:
     ends = {f"interval_{level}": [years / 2, years / 2 + 30] for level in (50, 80, 95)}
     scores = {"nll": 3.0, "crps_years": abs(true - years) / 2, "pit": min(true / 100, 1.0)}
-    told = {"class_index": None, "outside": 0.0, "reason": ""}
-    return {"status": "ok", "years": years, **told, **scores, **ends}
+    constants = {"class_index": None, "outside": 0.0, "reason": ""}
+    return {"status": "ok", "years": years, **constants, **scores, **ends}
 
 
 def made_up(pictures: int, estimators: int, seed: int = 0) -> dict[str, Any]:
-    """Return a result of so many pictures, without statistics."""
+    """Return a result with this number of pictures, without statistics."""
     rng = np.random.default_rng(seed)
     true = rng.integers(0, 100, pictures).astype(np.float64)
     given = {

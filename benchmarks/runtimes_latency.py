@@ -77,9 +77,9 @@ def time_all(estimators: dict[str, Estimator], batch: int, rounds: int) -> dict[
         for name, estimator in estimators.items():
             start = time.perf_counter()
             estimator.predict(crops[name])
-            taken = (time.perf_counter() - start) * 1e3
+            elapsed_ms = (time.perf_counter() - start) * 1e3
             if turn >= WARM_UP:
-                samples[name].append(taken)
+                samples[name].append(elapsed_ms)
     return samples
 
 

@@ -28,7 +28,7 @@ APART_YEARS = 1.5
 """Least distance between the labels of two composites of one gender."""
 
 PER_AGE = 16
-"""Of one gender and age, only so many of the most frontal faces take part."""
+"""Maximum number of faces of one gender and age; the most frontal ones are used."""
 
 SIDE_PX = 200
 PAD_PX = 100
@@ -98,9 +98,9 @@ class Composite:
         return mean
 
 
-def one_of_each(samples: Iterable[Sample], facts: PictureContents) -> list[Sample]:
+def one_of_each(samples: Iterable[Sample], contents: PictureContents) -> list[Sample]:
     """Leave out all copies of a picture but the first."""
-    copies = {name for group in facts.duplicates for name in group.members[1:]}
+    copies = {name for group in contents.duplicates for name in group.members[1:]}
     return [sample for sample in samples if sample.name not in copies]
 
 

@@ -1,8 +1,8 @@
 """Start-up of `agebench --help` and `import agebench` against `python -c "import click, numpy"`.
 
-Each is a new process; they take turns, and the order turns too, so that drift of the machine's
-speed hits all alike.  The processors' time of each process is compared as well as the wall clock:
-on a machine that does something else the wall clock says how long a process waited for its turn.
+Each is a new process; they take turns, in a rotating order, so that drift of the machine's speed
+affects all equally.  Processor time is compared as well as the wall clock, which on a busy machine
+includes the time that a process waited for a processor.
 
     python benchmarks/startup.py --rounds 30 --out RESULT.json
 """
@@ -34,13 +34,13 @@ ALLOWED = 1.5
 
 
 def _processor_s() -> float:
-    """Return the processors' time of all children that have ended, in seconds."""
+    """Return the processor time of all children that have ended, in seconds."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def start(arguments: list[str]) -> tuple[float, float]:
-    """Run one process to its end; return wall clock and processors' time, ms."""
+    """Run one process to its end; return wall clock and processor time, ms."""
     before, begun = _processor_s(), time.perf_counter()
     subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
     return (time.perf_counter() - begun) * 1000, (_processor_s() - before) * 1000
@@ -63,7 +63,7 @@ def measure(rounds: int) -> dict[str, dict[str, list[float]]]:
 
 
 def summary(samples: dict[str, dict[str, list[float]]]) -> dict[str, dict[str, Any]]:
-    """Return medians, and the median over the rounds of the ratio to the yardstick."""
+    """Return medians, and the median over the rounds of the ratio to the baseline."""
     found: dict[str, dict[str, Any]] = {}
     for name, kinds in samples.items():
         found[name] = {}
@@ -82,21 +82,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--out", type=Path, help="Where the JSON goes; else it is printed.")
-    given = parser.parse_args()
+    args = parser.parse_args()
     before = os.getloadavg()
-    results = summary(measure(given.rounds))
+    results = summary(measure(args.rounds))
     content = {
         "environment": plain(describe_environment()),
         "load_average": {"before": before, "after": os.getloadavg()},
-        "rounds": given.rounds,
+        "rounds": args.rounds,
         "allowed": ALLOWED,
         "calls": results,
     }
     text = json.dumps(content, indent=1)
-    if given.out is None:
+    if args.out is None:
         print(text)
     else:
-        given.out.write_text(text + "\n", encoding="utf-8")
+        args.out.write_text(text + "\n", encoding="utf-8")
     for name, kinds in results.items():
         ratio = kinds["processor_ms"]["to_yardstick"]
         print(f"{name}: {ratio:.2f} times the yardstick's processor time", file=sys.stderr)

@@ -43,9 +43,9 @@ def _outcomes(generator: np.random.Generator, true: Any, name: str) -> list[Any]
     for start in range(0, len(true), 1000):
         part = slice(start, start + 1000)
         offsets = (np.arange(len(BINS)) - years[part, None]) / spread
-        shares = np.exp(-(offsets**2) / 2)
-        shares /= shares.sum(axis=1, keepdims=True)
-        scores = score_distributions(shares, BINS, true[part])
+        probabilities = np.exp(-(offsets**2) / 2)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        scores = score_distributions(probabilities, BINS, true[part])
         for row, age in enumerate(years[part].tolist()):
             ends = {
                 f"interval_{100 * level:.0f}": scores.intervals[level][row].tolist()

@@ -1,19 +1,19 @@
-"""Do the intervals and tests keep what they promise?  Simulated sets whose truth is known.
+"""Coverage of the intervals and error rates of the tests, on simulated sets with a known answer.
 
 - Coverage of the interval of an MAE, and of a difference of two, for 2 to 80 people with 3 to 21
   pictures each: errors that are Gaussian, of Student's t with 3 degrees of freedom, Gaussian of a
-  scale that differs log-normally from person to person, or drawn from measured errors, people
-  whole.  Beside it the percentile bootstrap that was used up to schema version 1.  Below ten people
-  the harness gives no interval: these rows say why.
-- Type-I error of the paired test at 5 %: two estimators that could be exchanged, and two of the
-  same MAE whose errors have different shapes, for which the test is right in large samples only.
+  scale that differs log-normally from person to person, or drawn from measured errors, with
+  all pictures of a person.  The percentile bootstrap, used up to schema version 1, is shown for
+  comparison.  Below ten people the harness gives no interval: these rows say why.
+- Type-I error of the paired test at 5 %: two exchangeable estimators, and two with the same
+  MAE whose errors have different shapes, for which the test is correct in large samples only.
 - Coverage of the interval of a proportion, with people who differ and with pictures alone.
 - Coverage of the interval of a group: a quarter of the pictures of a set of 82 people.
 
     python benchmarks/statistics_validity.py --simulations 1000
 
-A run that is interrupted goes on where it was.  How often "faster" is said of equals is measured,
-not simulated: benchmarks/aa_control.py.
+An interrupted run resumes.  How often equal estimators are called "faster" is measured, not
+simulated: benchmarks/aa_control.py.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def percentile_bootstrap(
 
 
 def coverage(draw: Draw, people: int, simulations: int) -> dict[str, float]:
-    """Return how often the intervals hold the truth."""
+    """Return the fraction of intervals that contain the true value."""
     truth = true_maes(draw)
     found: dict[str, list[bool]] = {"mae": [], "difference": [], "mae_bootstrap": []}
     for seed in range(simulations):
@@ -161,8 +161,8 @@ def heavier_tails(generator: np.random.Generator, people: int) -> Floats:
 
 def rare_disasters(generator: np.random.Generator, people: int) -> Floats:
     """Draw errors that are always about 5 beside log-normal ones, mostly small, of equal MAE."""
-    rare = generator.lognormal(math.log(5.0) - 1.5**2 / 2, 1.5, people)
-    return np.stack([5.0 + generator.uniform(-1, 1, people), rare], axis=1)
+    skewed = generator.lognormal(math.log(5.0) - 1.5**2 / 2, 1.5, people)
+    return np.stack([5.0 + generator.uniform(-1, 1, people), skewed], axis=1)
 
 
 def type_1_error(draw: Callable[[np.random.Generator, int], Floats], people: int, n: int) -> float:
@@ -174,20 +174,20 @@ def type_1_error(draw: Callable[[np.random.Generator, int], Floats], people: int
     return rejected / n
 
 
-def share_coverage(people: int, pictures: int, share: float, simulations: int) -> float:
-    """Return how often the interval of a proportion holds it, with people or with pictures."""
+def proportion_coverage(people: int, pictures: int, rate: float, simulations: int) -> float:
+    """Return the fraction of intervals of a proportion that contain it."""
     held = 0
     for seed in range(simulations):
         generator = np.random.default_rng([seed, people, pictures])
-        own = generator.beta(3 * share, 3 * (1 - share), people) if pictures > 1 else share
+        own = generator.beta(3 * rate, 3 * (1 - rate), people) if pictures > 1 else rate
         happened = generator.random((pictures, people)) < own
         codes = np.tile(np.arange(people), pictures) if pictures > 1 else None
-        held += holds(proportion_interval(happened.ravel(), codes), share)
+        held += holds(proportion_interval(happened.ravel(), codes), rate)
     return held / simulations
 
 
 def group_coverage(draw: Draw, simulations: int) -> float:
-    """Return how often the interval of a group's MAE holds the truth."""
+    """Return the fraction of intervals of a group's MAE that contain the true value."""
     truth, held = true_maes(draw)[0], 0
     for seed in range(simulations):
         generator = np.random.default_rng([seed, 7])
@@ -215,13 +215,13 @@ def parts(simulations: int) -> Iterator[tuple[str, str, Callable[[], Any]]]:
         for people in TESTED_PEOPLE:
             name = f"{shapes.__name__}, {people}"
             yield "type_1_error", name, partial(type_1_error, shapes, people, simulations)
-    for share in (0.05, 0.2, 0.5):
+    for rate in (0.05, 0.2, 0.5):
         for people, pictures in ((10, 10), (20, 10), (80, 10), (20, 1), (100, 1)):
-            name = f"{share}, {people} x {pictures}"
+            name = f"{rate}, {people} x {pictures}"
             yield (
                 "share_coverage",
                 name,
-                partial(share_coverage, people, pictures, share, simulations),
+                partial(proportion_coverage, people, pictures, rate, simulations),
             )
 
 
@@ -231,15 +231,15 @@ def main() -> None:
     parser.add_argument("--simulations", type=int, default=1000)
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--anew", action="store_true", help="forget what was computed before")
-    given = parser.parse_args()
-    simulations: int = given.simulations
+    args = parser.parse_args()
+    simulations: int = args.simulations
     content: dict[str, Any] = {
         "simulations": simulations,
         "standard_error_at_0.95": math.sqrt(0.05 * 0.95 / simulations),
         "processor_seconds": 0.0,
     }
-    if given.out.exists() and not given.anew:
-        stored = json.loads(given.out.read_text())
+    if args.out.exists() and not args.anew:
+        stored = json.loads(args.out.read_text())
         content = stored if stored["simulations"] == simulations else content
     for part, line, compute in track(list(parts(simulations)), "simulations"):
         if line in content.setdefault(part, {}):
@@ -247,7 +247,7 @@ def main() -> None:
         start = time.process_time()
         content[part][line] = compute()
         content["processor_seconds"] += time.process_time() - start
-        write_whole(given.out, json.dumps(content, indent=1) + "\n")
+        write_whole(args.out, json.dumps(content, indent=1) + "\n")
     print(json.dumps(content, indent=1))
 
 

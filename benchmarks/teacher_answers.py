@@ -31,11 +31,11 @@ FADE_YEARS = 1.0
 LEAST_INSIDE = 0.02
 
 
-def within_ranges(shares: Floats, lows: Floats, highs: Floats) -> tuple[Floats, Floats]:
+def within_ranges(probabilities: Floats, lows: Floats, highs: Floats) -> tuple[Floats, Floats]:
     """Multiply answers by their labels' ranges.
 
     Args:
-        shares: (n, 117), distributions over `YEARS`.
+        probabilities: (n, 117), distributions over `YEARS`.
         lows: (n,), first completed year of the label.
         highs: (n,), the last.
 
@@ -44,14 +44,14 @@ def within_ranges(shares: Floats, lows: Floats, highs: Floats) -> tuple[Floats, 
     """
     years = YEARS.midpoints
     outside = np.maximum(lows[:, None] - years, years - highs[:, None]).clip(0)
-    inside = shares * np.exp(-outside / FADE_YEARS)
+    inside = probabilities * np.exp(-outside / FADE_YEARS)
     mass = inside.sum(axis=1)
     return inside / np.maximum(mass, 1e-9)[:, None], mass
 
 
 def taught(answers: Answers, weights: Floats) -> tuple[list[str], Floats]:
     """Return hashes and distributions of the pictures that the teacher has an answer to."""
-    mean = np.tensordot(weights / weights.sum(), np.stack(answers.shares), axes=1)
+    mean = np.tensordot(weights / weights.sum(), np.stack(answers.probabilities), axes=1)
     ranges = [item.age_range or (0, 116) for item in answers.samples]
     exact = np.array([item.age_years is not None for item in answers.samples])
     lows, highs = (np.array([pair[side] for pair in ranges], float) for side in (0, 1))
@@ -93,21 +93,21 @@ def main() -> None:
     parser.add_argument("--member", type=member, action="append", required=True)
     parser.add_argument("--own", action="store_true")
     parser.add_argument("-o", "--out", type=Path, required=True)
-    given = parser.parse_args()
-    settings = read_settings(given.settings, texts={"data.root": given.root})
-    estimators = [load_estimator(name) for name, _ in given.member]
-    weights = np.array([weight for _, weight in given.member])
+    args = parser.parse_args()
+    settings = read_settings(args.settings, texts={"data.root": args.root})
+    estimators = [load_estimator(name) for name, _ in args.member]
+    weights = np.array([weight for _, weight in args.member])
     answers: dict[str, Floats] = {}
     with Progress() as bars:
-        for name, (dataset, detector) in sources(settings, own=given.own).items():
+        for name, (dataset, detector) in sources(settings, own=args.own).items():
             bar = bars.add_task(name, total=len(dataset.samples))
             found = ask(dataset.samples, detector, estimators, partial(bars.advance, bar))
             hashes, rows = taught(found, weights)
             answers |= dict(zip(hashes, rows, strict=True))
             print(f"{name}: {len(hashes):,} of {len(dataset.samples):,} pictures have an answer")
-    what = " + ".join(f"{weight:g} {name}" for name, weight in given.member)
+    what = " + ".join(f"{weight:g} {name}" for name, weight in args.member)
     ages = (YEARS.lows[0], YEARS.highs[-1])
-    write_answers(given.out, what, list(answers), np.stack(list(answers.values())), ages)
+    write_answers(args.out, what, list(answers), np.stack(list(answers.values())), ages)
 
 
 if __name__ == "__main__":

@@ -35,18 +35,18 @@ class Answers:
         samples: the pictures.
         hashes: sha256 of their files.
         faces: int (n,), how many were found.
-        shares: per estimator float64 (n, 117), a distribution over `YEARS`.
+        probabilities: per estimator float64 (n, 117), a distribution over `YEARS`.
     """
 
     samples: tuple[Sample, ...]
     hashes: tuple[str, ...]
     faces: npt.NDArray[np.intp]
-    shares: tuple[Floats, ...]
+    probabilities: tuple[Floats, ...]
 
     def means(self) -> Floats:
         """Return the expectation of each estimator for each picture, (estimators, n), years."""
         years = YEARS.midpoints
-        return np.stack([shares @ years for shares in self.shares])
+        return np.stack([probabilities @ years for probabilities in self.probabilities])
 
 
 def ask(
@@ -64,7 +64,10 @@ def ask(
         tuple(item for part in parts for item in part.samples),
         tuple(text for part in parts for text in part.hashes),
         np.concatenate([part.faces for part in parts]),
-        tuple(np.concatenate(rows) for rows in zip(*(part.shares for part in parts), strict=True)),
+        tuple(
+            np.concatenate(rows)
+            for rows in zip(*(part.probabilities for part in parts), strict=True)
+        ),
     )
 
 
@@ -85,8 +88,8 @@ def _of_chunk(
         hashes.append(picture.decoded.sha256)
         counts.append(picture.found)
     columns: Iterable[Sequence[Crops]] = zip(*crops, strict=True) if crops else [[]] * len(specs)
-    shares = tuple(map(_probabilities, estimators, columns))
-    return Answers(tuple(kept), tuple(hashes), np.array(counts, np.intp), shares)
+    probabilities = tuple(map(_probabilities, estimators, columns))
+    return Answers(tuple(kept), tuple(hashes), np.array(counts, np.intp), probabilities)
 
 
 def _probabilities(estimator: Estimator, crops: Sequence[Crops]) -> Floats:

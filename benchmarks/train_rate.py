@@ -1,4 +1,4 @@
-"""Whether the data pipeline holds up the model while training.
+"""Whether the data pipeline slows down training.
 
 Three ways of feeding the same network take turns, some steps each:
 - real: what `agebench train` does: gathered by a thread, filtered, augmented, trained;

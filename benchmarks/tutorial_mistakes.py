@@ -3,17 +3,17 @@ r"""What each habit of age_net tutorials costs: one change at a time, in years a
     python -m benchmarks.tutorial_mistakes --fgnet ../shared/data/fgnet \
         --utkface ../shared/data/utkface --mirror ../shared/pretrained --cache FOLDER
 
-Asks the published network of Levi and Hassner for the class probabilities of every picture under
-every condition, keeps them in the cache folder, and writes tutorial_mistakes.json and .md of
-results/.  Pictures come in an order drawn at random, and ten crops, which cost most, after all
-else.  The same command goes on where one that was interrupted, or that `--minutes` ended, left off;
-with `--no-more` it writes what there is.
+Computes the class probabilities of the published network of Levi and Hassner for every picture
+under every condition, caches them in the cache folder, and writes tutorial_mistakes.json and .md in
+results/.  Pictures are processed in random order, and ten crops, the slowest condition, come last.
+The same command resumes a run that was interrupted or that `--minutes` ended; with `--no-more` it
+writes the results so far.
 
-The base is `caffe-age-net` as it is set here: faces by yolov8-face, the canonical frame and 20 px
-on each side, B, G, R less the mean, one crop, expectation over the classes' midpoints.  A
-difference is over the pictures for which both have an answer; its interval leaves pictures out in
-turn, people where they are known.  What is shown is told by a paired sign-flip test, corrected by
-Holm for all changes on all sets.  tutorial_page.py writes the figures into the page.
+The base is `caffe-age-net` with its defaults: faces by yolov8-face, the canonical frame and 20 px
+on each side, B, G, R minus the mean, one crop, expectation over the classes' midpoints.  A
+difference is over the pictures for which both give an age; its interval is the jackknife's, over
+people if they are known.  Differences are tested by a paired sign-flip test, with Holm's correction
+for all changes on all sets.  tutorial_page.py writes the figures into the page.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from benchmarks.found_faces import SEED, Clock, OutOfTimeError, Pictures, find_a
 from benchmarks.tutorial_page import RESULTS, markdown
 from benchmarks.tutorial_rows import Row, corrected, invented, measure, shown
 from benchmarks.tutorial_scenes import BASE, TUTORIAL, conditions
-from benchmarks.tutorial_shares import ask_missing, read_shares, shares_file
+from benchmarks.tutorial_shares import ask_missing, probabilities_file, read_probabilities
 
 COMMAND = (
     "python -m benchmarks.tutorial_mistakes --fgnet FGNET --utkface UTKFACE --mirror WEIGHTS "
@@ -57,10 +57,10 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--fgnet", type=Path, required=True, help="FG-NET, subjects 1 to 20")
     parser.add_argument("--utkface", type=Path, help="UTKFace, of which the test part is used")
-    parser.add_argument("--sample", type=int, help="so many pictures of UTKFace, drawn at random")
+    parser.add_argument("--sample", type=int, help="number of pictures of UTKFace, drawn at random")
     parser.add_argument("--mirror", type=Path, help="folder of published weights")
     parser.add_argument("--cache", type=Path, required=True, help="folder for faces and answers")
-    parser.add_argument("--minutes", type=float, help="end after so long; the next call goes on")
+    parser.add_argument("--minutes", type=float, help="stop after this time; the next call resumes")
     parser.add_argument("--no-more", action="store_true", help="write what earlier calls found")
     return parser.parse_args()
 
@@ -93,7 +93,7 @@ def result_of(sets: Sequence[Pictures], cache: Path) -> dict[str, Any]:
     found: dict[str, dict[str, Any]] = {}
     rows: dict[str, dict[str, Row]] = {}
     for each in sets:
-        known = read_shares(shares_file(each, cache))
+        known = read_probabilities(probabilities_file(each, cache))
         pictures = shown(each, known)
         faces = {name: find_all(pictures, name, cache) for name in (BASE, TUTORIAL)}
         found[each.name] = {
@@ -139,7 +139,7 @@ def main() -> None:
             ask_all(sets, arguments.cache, Clock.minutes(arguments.minutes))
     except OutOfTimeError:
         raise SystemExit(
-            f"ended after {arguments.minutes:g} minutes; the same command goes on from here"
+            f"ended after {arguments.minutes:g} minutes; the same command resumes"
         ) from None
     result = result_of(sets, arguments.cache)
     text = json.dumps(result, separators=(",", ":")) + "\n"

@@ -68,7 +68,7 @@ def cell(value: Sequence[float], sign: str = "", digits: int = 2) -> str:
     return shown[0] if len(shown) == 1 else f"{shown[0]} ({shown[1]} to {shown[2]})"
 
 
-def share(value: float | None) -> str:
+def percentage(value: float | None) -> str:
     """Return a share in percent; nothing for None."""
     return "" if value is None else f"{value:.0%}"
 
@@ -132,8 +132,8 @@ def markdown(result: Mapping[str, Any]) -> str:
                 cell(row["mae_years"]),
                 "" if name == "base" else against(row),
                 f"{row['bias_years']:+.1f}",
-                share(row["exact"]),
-                share(row["one_off"]),
+                percentage(row["exact"]),
+                percentage(row["one_off"]),
             ]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
@@ -157,14 +157,14 @@ def costs(result: Mapping[str, Any]) -> Iterator[str]:
         "against the base | exact / one-off |"
     )
     yield "|---|---:|---:|---:|---:|---:|---:|"
-    for name, words in LINES.items():
-        cells = [words]
+    for name, description in LINES.items():
+        cells = [description]
         for found in (fgnet, utkface):
             row = found["rows"][name]
             cells += [
                 cell(row["mae_years"], digits=1),
                 "" if name == "base" else against(row, 1),
-                f"{share(row['exact'])} / {share(row['one_off'])}",
+                f"{percentage(row['exact'])} / {percentage(row['one_off'])}",
             ]
         yield f"| {' | '.join(cells)} |"
     yield ""
@@ -227,15 +227,15 @@ def why(result: Mapping[str, Any]) -> Iterator[str]:
         "every face, and nobody says so."
     )
     yield ("- **The gaps**: no rule can give the right class for an age that is in none of them.")
-    floor, tutorial = "30 for everybody", "the tutorial, exactly"
-    said = [
+    baseline, tutorial = "30 for everybody", "the tutorial, exactly"
+    sentences = [
         cell(rows[name]["mae_years"], digits=1)
-        for name in (floor, tutorial)
+        for name in (baseline, tutorial)
         for rows in (fgnet, utkface)
     ]
     yield (
-        f"- Answering 30 for everybody is wrong by {said[0]} and {said[1]} years. The "
-        f"tutorial, line by line, is wrong by {said[2]} and {said[3]}."
+        f"- Answering 30 for everybody is wrong by {sentences[0]} and {sentences[1]} years. The "
+        f"tutorial, line by line, is wrong by {sentences[2]} and {sentences[3]}."
     )
 
 

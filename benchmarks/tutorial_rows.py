@@ -21,7 +21,7 @@ from agebench.types import Face, Floats
 from agebench.vision.frames import box_iou, canonical_frame, frame_box
 from benchmarks.found_faces import Pictures, interval
 from benchmarks.tutorial_scenes import BASE, TUTORIAL, called, the_face
-from benchmarks.tutorial_shares import Shares
+from benchmarks.tutorial_shares import Probabilities
 
 MOST_TESTED = 100
 """Changes on sets that are tested together, at most: as many swaps are tried as these need."""
@@ -66,7 +66,7 @@ class Row:
             were given that class; None if there are none.
         one_off: that class or the next.
         in_classes: how many such pictures there are.
-        given: how often each of the eight classes was the likeliest.
+        given: how often each of the eight classes was the most probable one.
         p_value: of the paired sign-flip test against the base; None for the base, and where there
             are too few people to say.
         p_adjusted: the same after Holm's correction for the number of changes on all sets; None
@@ -98,15 +98,15 @@ def middles(labels: str) -> Floats:
     return np.array([np.mean([int(end) for end in each.split("-")]) for each in labels.split()])
 
 
-def answers(shares: Floats, tables: Mapping[str, Floats]) -> Iterator[tuple[str, Answer]]:
+def answers(probabilities: Floats, tables: Mapping[str, Floats]) -> Iterator[tuple[str, Answer]]:
     """Yield what the same probabilities become by each rule, from (n, 8) with rows of NaN."""
-    there = ~np.isnan(shares).any(axis=1)
-    classes = np.full(len(shares), -1)
-    classes[there] = shares[there].argmax(axis=1)
+    there = ~np.isnan(probabilities).any(axis=1)
+    classes = np.full(len(probabilities), -1)
+    classes[there] = probabilities[there].argmax(axis=1)
 
     def rule(make: Callable[[Floats], Floats]) -> Answer:
-        years = np.full(len(shares), np.nan)
-        years[there] = make(shares[there])
+        years = np.full(len(probabilities), np.nan)
+        years[there] = make(probabilities[there])
         return Answer(years, classes)
 
     bins = ADIENCE_CLASSES
@@ -179,7 +179,7 @@ def corrected(sets: Mapping[str, Mapping[str, Row]]) -> dict[str, dict[str, Row]
     return found
 
 
-def shown(pictures: Pictures, known: Mapping[str, Shares]) -> Pictures:
+def shown(pictures: Pictures, known: Mapping[str, Probabilities]) -> Pictures:
     """Return those of the pictures that the network was shown.
 
     Raises:
@@ -192,7 +192,7 @@ def shown(pictures: Pictures, known: Mapping[str, Shares]) -> Pictures:
 
 
 def measure(
-    pictures: Pictures, known: Mapping[str, Shares], tables: Mapping[str, Floats]
+    pictures: Pictures, known: Mapping[str, Probabilities], tables: Mapping[str, Floats]
 ) -> dict[str, Row]:
     """Return all rows of one set of pictures.
 
@@ -201,16 +201,16 @@ def measure(
         known: the probabilities by picture and condition; a run that was interrupted may lack some.
         tables: fitted years of the eight classes, by rule.
     """
-    asked = [known[item.name] for item in pictures.samples]
+    by_picture = [known[item.name] for item in pictures.samples]
     nothing = [float("nan")] * 8
     by_rule = {}
-    for key in {key: None for each in asked for key in each}:
-        shares = np.array([each.get(key) or nothing for each in asked])
-        by_rule[key] = dict(answers(shares, tables))
+    for key in {key: None for each in by_picture for key in each}:
+        probabilities = np.array([each.get(key) or nothing for each in by_picture])
+        by_rule[key] = dict(answers(probabilities, tables))
     base = by_rule["base"][""]
 
     def one(answer: Answer, key: str = "base") -> Row:
-        none = sum(key in each and each[key] is None for each in asked)
+        none = sum(key in each and each[key] is None for each in by_picture)
         return row(answer, base, pictures, none)
 
     rows = {"base": one(base)}
@@ -221,7 +221,7 @@ def measure(
     fitted = [name for name in by_rule["base"] if name.startswith("fitted")]
     for key in (key for key in FITTED_TOO if key in by_rule):
         rows |= {f"{key}; {name}": one(by_rule[key][name], key) for name in fitted}
-    constant = Answer(np.full(len(asked), 30.0), np.full(len(asked), 4))
+    constant = Answer(np.full(len(by_picture), 30.0), np.full(len(by_picture), 4))
     rows["30 for everybody"] = row(constant, base, pictures)
     return rows
 

@@ -23,7 +23,7 @@ from benchmarks.tutorial_scenes import DETECTORS, Blob, Condition, Scene, the_fa
 
 CROPS_AT_ONCE = 32
 
-Shares: TypeAlias = dict[str, list[float] | None]
+Probabilities: TypeAlias = dict[str, list[float] | None]
 """Probabilities of the eight classes by condition; None where there was no face."""
 
 
@@ -42,17 +42,17 @@ def ask(network: Network, blobs: Mapping[str, Blob]) -> dict[str, list[float]]:
     """
     rows: dict[bytes, int] = {}
     windows: list[Blob] = []
-    wanted: dict[str, list[int]] = {}
+    windows_of: dict[str, list[int]] = {}
     for name, blob in blobs.items():
-        wanted[name] = []
+        windows_of[name] = []
         for window in blob:
             key = window.tobytes()
             if key not in rows:
                 rows[key] = len(windows)
                 windows.append(window)
-            wanted[name].append(rows[key])
-    shares = _run(network, windows)
-    return {name: shares[which].mean(axis=0).tolist() for name, which in wanted.items()}
+            windows_of[name].append(rows[key])
+    probabilities = _run(network, windows)
+    return {name: probabilities[which].mean(axis=0).tolist() for name, which in windows_of.items()}
 
 
 def _run(network: Network, windows: Sequence[Blob]) -> Floats:
@@ -63,14 +63,14 @@ def _run(network: Network, windows: Sequence[Blob]) -> Floats:
     return np.concatenate(parts).astype(np.float64) if parts else np.empty((0, 8))
 
 
-def shares_file(pictures: Pictures, cache: Path) -> Path:
+def probabilities_file(pictures: Pictures, cache: Path) -> Path:
     """Return where the probabilities of a set of pictures are kept."""
     return cache / f"{pictures.name}.shares.jsonl"
 
 
-def read_shares(path: Path) -> dict[str, Shares]:
+def read_probabilities(path: Path) -> dict[str, Probabilities]:
     """Return what earlier calls kept, by picture; lines of one picture add up."""
-    known: dict[str, Shares] = {}
+    known: dict[str, Probabilities] = {}
     for record in kept_records(path):
         known.setdefault(record["name"], {}).update(record["shares"])
     return known
@@ -79,7 +79,7 @@ def read_shares(path: Path) -> dict[str, Shares]:
 def ask_missing(
     pictures: Pictures,
     cache: Path,
-    asked: Mapping[str, Condition],
+    conditions: Mapping[str, Condition],
     onnx: Network,
     caffe: Network,
     clock: Clock,
@@ -87,12 +87,12 @@ def ask_missing(
     """Ask for the probabilities that earlier calls did not, and keep them by picture and condition.
 
     Raises:
-        OutOfTimeError: the clock ran out; the same call goes on where this one ended.
+        OutOfTimeError: the clock ran out; the same call resumes.
     """
-    path = shares_file(pictures, cache)
-    known = read_shares(path)
+    path = probabilities_file(pictures, cache)
+    known = read_probabilities(path)
     missing = {
-        item.name: [name for name in asked if name not in known.get(item.name, {})]
+        item.name: [name for name in conditions if name not in known.get(item.name, {})]
         for item in pictures.samples
     }
     todo = tuple(item for item in pictures.samples if missing[item.name])
@@ -107,16 +107,18 @@ def ask_missing(
             chosen = {name: the_face(found[item.name], name) for name, found in faces.items()}
             scene = Scene(image, chosen, specs)
             answers = _answers(
-                scene, {name: asked[name] for name in missing[item.name]}, onnx, caffe
+                scene, {name: conditions[name] for name in missing[item.name]}, onnx, caffe
             )
             file.write(json.dumps({"name": item.name, "shares": answers}) + "\n")
             file.flush()
 
 
-def _answers(scene: Scene, asked: Mapping[str, Condition], onnx: Network, caffe: Network) -> Shares:
-    made = {name: condition.make(scene) for name, condition in asked.items()}
+def _answers(
+    scene: Scene, conditions: Mapping[str, Condition], onnx: Network, caffe: Network
+) -> Probabilities:
+    made = {name: condition.make(scene) for name, condition in conditions.items()}
     present = {name: blob for name, blob in made.items() if blob is not None}
-    found: Shares = dict.fromkeys(asked)
-    found |= ask(onnx, {name: blob for name, blob in present.items() if not asked[name].caffe})
-    found |= ask(caffe, {name: blob for name, blob in present.items() if asked[name].caffe})
+    found: Probabilities = dict.fromkeys(conditions)
+    found |= ask(onnx, {name: blob for name, blob in present.items() if not conditions[name].caffe})
+    found |= ask(caffe, {name: blob for name, blob in present.items() if conditions[name].caffe})
     return found

@@ -154,14 +154,14 @@ def table(sets: Mapping[str, Mapping[str, Any]]) -> str:
     )
 
 
-def sources(given: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Dataset], str]]:
+def sources(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Dataset], str]]:
     """Yield name, loader and detector of the sets that the command line asks for."""
-    if given.sample:
+    if args.sample:
         yield "sample", lambda: load_dataset("sample"), "aligned"
-    if given.utkface:
-        yield "UTKFace", lambda: _validation(given.utkface), "aligned"
-    if given.fgnet:
-        yield "FG-NET", lambda: limit(load_dataset("fgnet", given.fgnet), 251), "yolov8-face"
+    if args.utkface:
+        yield "UTKFace", lambda: _validation(args.utkface), "aligned"
+    if args.fgnet:
+        yield "FG-NET", lambda: limit(load_dataset("fgnet", args.fgnet), 251), "yolov8-face"
 
 
 def _validation(root: str) -> Dataset:
@@ -177,17 +177,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--sample", action="store_true", help="the bundled composites")
     parser.add_argument("--answers", type=Path, required=True, help="folder to keep answers in")
     parser.add_argument("--out", type=Path, default=RESULTS)
-    given = parser.parse_args(arguments)
+    args = parser.parse_args(arguments)
     sets = {}
     with use_threads(1):
         network = SplitNetwork()
-        for title, load, detector in sources(given):
+        for title, load, detector in sources(args):
             make = partial(_ask, load, detector, network)
-            sets[title] = figures(kept(given.answers / f"{title}.npz", network, make))
+            sets[title] = figures(kept(args.answers / f"{title}.npz", network, make))
     about = {"sha256": network.sha256, "environment": dict(describe_environment())}
     found = {"columns": COLUMNS, **sets, "about": about}
-    write_whole(given.out, json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n")
-    write_whole(given.out.with_suffix(".md"), table(sets))
+    write_whole(args.out, json.dumps(found, separators=(",", ":"), allow_nan=False) + "\n")
+    write_whole(args.out.with_suffix(".md"), table(sets))
     print(table(sets))
 
 

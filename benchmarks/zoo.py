@@ -1,4 +1,4 @@
-"""Measure the public models of others through their spec files, under both runtimes.
+"""Measure other people's public models through their spec files, under both runtimes.
 
     AGEBENCH_MIRROR=MODELS python benchmarks/zoo.py --fgnet FGNET --utkface UTKFACE \
         [--fgnet-all FGNET] [--only dlib-age-v1 ...] [--minutes 15] \
@@ -8,12 +8,12 @@ Three sets of faces, the largest of each picture:
 
 - FG-NET's subjects 1 to 20 (the pictures that the folder holds of them), by `yolov8-face`;
 - UTKFace: chips drawn by seed 0 from those that `multicrop-resnet` was not trained on, so that it
-  can stand beside the others as a yardstick; by `aligned`;
-- with ``--fgnet-all``, all 82 subjects of FG-NET, for the models of which another program's figure
-  is on all of them.  Subjects 21 to 82 are for looking at once: nothing may be chosen by them.
+  can be compared with the others as a baseline; by `aligned`;
+- with ``--fgnet-all``, all 82 subjects of FG-NET, for the models with a figure by another program
+  on all of them.  Subjects 21 to 82 may be used once only: nothing may be chosen by them.
 
-Figures that are in the file already are kept, so that a run can be broken off; ``--minutes`` ends
-it before the next figure once so many have passed.
+Figures that are already in the file are kept, so that a run can be interrupted; with ``--minutes``
+no new figure is started after that time.
 """
 
 from __future__ import annotations

@@ -131,7 +131,7 @@ def test_a_section_that_fails_or_takes_too_long_leaves_the_others_theirs(
     about = {"created": "today", "command": ["gpu"], "gpu": None}
     run = gpu.Run(gpu_networks.How("cpu", 0.0), (1, 2), now, now + 1000, tmp_path / "g.json", about)
     gpu.measure_all(run, tmp_path)
-    sections = {*gpu.SHARES, "networks", "profile"} - {"kernels", "compiled"}
+    sections = {*gpu.TIME_FRACTIONS, "networks", "profile"} - {"kernels", "compiled"}
     assert sections <= run.rows.keys()
     rows = [row for name in sections for row in run.rows[name]]
     assert [row["network"] for row in rows if "failed" not in row] == ["multicrop-resnet"]
@@ -147,7 +147,7 @@ def test_a_section_that_fails_or_takes_too_long_leaves_the_others_theirs(
         if any("section had no time" in row["failed"] for row in section if "failed" in row)
     }
     assert late == {"peaks", "torch"}, "those whose share is in the half that is gone"
-    assert sum(gpu.SHARES.values()) == pytest.approx(1)
+    assert sum(gpu.TIME_FRACTIONS.values()) == pytest.approx(1)
 
 
 @pytest.mark.usefixtures("_scripts")
@@ -158,7 +158,7 @@ def test_what_is_said_of_the_run_and_its_rows_do_not_get_in_each_others_way(
     from benchmarks import gpu
 
     def measure(run: Any, _folder: Path) -> None:
-        assert not set(run.about) & {*gpu.SHARES, "networks", "profile", "power"}
+        assert not set(run.about) & {*gpu.TIME_FRACTIONS, "networks", "profile", "power"}
         run.row("peaks", lambda: {"flops_per_s": 1e12}, what="float32")
 
     monkeypatch.setattr(gpu, "measure_all", measure)

@@ -197,7 +197,7 @@ def test_a_call_goes_on_where_the_last_one_ended(
     def call(clock: Any) -> tuple[Any, Counting]:
         net = Counting()
         scripts.tutorial_shares.ask_missing(pictures, tmp_path, asked, net, net, clock)
-        return scripts.tutorial_shares.read_shares(tmp_path / "few.shares.jsonl"), net
+        return scripts.tutorial_shares.read_probabilities(tmp_path / "few.shares.jsonl"), net
 
     with pytest.raises(out_of_time):
         call(Ticking())
