@@ -6,6 +6,7 @@ import json
 import math
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -382,3 +383,9 @@ def test_the_names_of_metrics_are_told_apart_everywhere() -> None:
     assert len(set(names)) == len({metric.key for metric in age_errors.METRICS}) == len(names)
     assert set(names) <= set(FIGURES)
     assert set(names) < set(RANKING_COLUMNS)
+
+
+def test_a_mean_error_needs_pictures() -> None:
+    summary = summarise([20, 30], [25, 27])
+    with pytest.raises(ValueError, match="at least one picture"):
+        replace(summary, n=0)

@@ -17,6 +17,9 @@ def test_wilson_is_scipys(successes: int, trials: int, level: float) -> None:
     theirs = binomtest(successes, trials).proportion_ci(level, "wilson")
     assert ours is not None
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+    # At the ends the figure is exact, and never beyond.
+    assert (ours.low == 0.0) == (successes == 0)
+    assert (ours.high == 1.0) == (successes == trials)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +83,10 @@ def test_pictures_that_differ_within_people_count_no_more_than_their_number() ->
     happened, codes = np.tile([True, False], 6), np.repeat(np.arange(6), 2)
     assert effective_trials(happened, codes) == 12.0
     assert effective_trials(np.array([True, False]), np.array([4, 4])) == 1.0
+    # Two people, one with two of two and one with none of two: 2 * (1 + 1) / 16 against 1 / 16.
+    assert effective_trials(np.array([True, True, False, False]), np.array([0, 0, 1, 1])) == 1.0
+    # With one of three and none of one: 2 * 2 * 0.25**2 / 16 against 3 / 64, which is less.
+    assert effective_trials(np.array([True, False, False, False]), np.array([0, 0, 0, 1])) == 4.0
 
 
 def test_pictures_that_agree_within_people_count_once_per_person() -> None:
