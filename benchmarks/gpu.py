@@ -126,7 +126,7 @@ class Run:
     def write(self) -> None:
         """Write all rows and the table, each completely or not at all."""
         content = {"schema_version": 1, **self.about, **self.rows}
-        write_whole(self.path, (json.dumps(content, indent=1) + "\n").encode())
+        write_whole(self.path, (json.dumps(content) + "\n").encode())
         write_whole(self.path.with_suffix(".md"), markdown(content).encode())
 
 

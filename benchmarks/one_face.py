@@ -111,8 +111,8 @@ def measure(found: Mapping[str, Contender], faces: Faces, rounds: int) -> dict[s
             predict(crops)
             done = {clock: read() for clock, read in CLOCKS.items()}
             for clock, times in samples.items() if number >= WARM_UP else ():
-                times[name]["crops"].append((cut[clock] - begun[clock]) * 1e3)
-                times[name]["total"].append((done[clock] - begun[clock]) * 1e3)
+                times[name]["crops"].append(round((cut[clock] - begun[clock]) * 1e3, 4))
+                times[name]["total"].append(round((done[clock] - begun[clock]) * 1e3, 4))
     return samples
 
 
