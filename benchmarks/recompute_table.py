@@ -104,10 +104,13 @@ class Part:
 def read(path: Path) -> dict[str, Table]:
     """Return the rows of each estimator, in the order of the file."""
     found: dict[str, list[Row]] = {}
-    csv.field_size_limit(2**31 - 1)
-    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-        for row in csv.DictReader(file):
-            found.setdefault(row["estimator"], []).append(row)
+    limit = csv.field_size_limit(2**31 - 1)  # of the whole process
+    try:
+        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["estimator"], []).append(row)
+    finally:
+        csv.field_size_limit(limit)
     return {name: Table(rows) for name, rows in found.items()}
 
 
