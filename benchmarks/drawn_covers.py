@@ -1,4 +1,4 @@
-"""A mask and sunglasses drawn over a face, always the same for the same frame.
+"""A mask and sunglasses drawn over a face, deterministically.
 
 Used by view_gain.py.
 """
@@ -16,14 +16,14 @@ GLASSES_BGR = (24, 22, 22)
 
 _HALF = [(0.0, 0.0), (0.13, 0.07), (0.34, 0.05), (0.34, 0.25), (0.24, 0.42), (0.11, 0.5)]
 MASK: Floats = np.array(_HALF + [(-x, y) for x, y in reversed(_HALF[1:])])
-"""Outline from the bridge of the nose to the chin, in frame heights from the frame's centre."""
+"""Outline from nose bridge to chin, in frame heights relative to the frame's centre."""
 
 LENS = (0.14, 0.095)
-"""Half the width and height of a lens; the brows stay visible."""
+"""Half the width and half the height of a lens, in frame heights; the brows stay visible."""
 
 
 def _shift(frame: FaceFrame, points: list[int]) -> Floats:
-    """Return how far some of the five points are from their places in the template, pixels."""
+    """Return the mean offset of some of the five points from their template positions, pixels."""
     places = np.asarray(frame_to_image(frame, TEMPLATE_5))
     shift: Floats = (frame_points(frame) - places)[points].mean(axis=0)
     return shift
@@ -35,7 +35,7 @@ def _fill(image_bgr: Image, outline_xy: Floats, colour: tuple[int, int, int]) ->
 
 
 def with_mask(image_bgr: Image, frame: FaceFrame) -> Image:
-    """Return the picture with a mask over nose, mouth and chin, placed by nose and mouth."""
+    """Return the picture with a mask over nose, mouth and chin, positioned by nose and mouth."""
     drawn = image_bgr.copy()
     outline = np.asarray(frame_to_image(frame, MASK)) + _shift(frame, [2, 3, 4])
     _fill(drawn, outline, MASK_BGR)

@@ -1,12 +1,12 @@
-"""Exported files under several releases of OpenCV, each in an environment of its own.
+"""Check exported files under several OpenCV releases, each in its own environment.
 
     python benchmarks/export_parity.py --opencv 4.10 4.14 5.0
 
-Random models are exported, with the ages (or boxes) that their sources give for generated crops;
-then each release of cv2.dnn, and onnxruntime, answers the same crops in batches of 1, 2, 7 and 64,
-with each view missing in turn.  OpenCV 5.0 has no Caffe and no Darknet importer: the ONNX files
-are how those models live on there.  Needs pip and its package index.  --checkpoint adds a trained
-model, --darknet FOLDER the face detector.
+Random models are exported, and the ages (or boxes) that their sources compute for generated crops
+are saved.  Then the ONNX files are run on the same crops under each OpenCV release and under
+onnxruntime, in batches of 1, 2, 7 and 64, with each view missing in turn.  OpenCV 5.0 has no Caffe
+or Darknet importer: there, those models only work as ONNX files.  Needs pip and its package index.
+--checkpoint adds a trained model, --darknet FOLDER the face detector.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ RESULTS = Path(__file__).with_name("results")
 BATCHES = (1, 2, 7, 64)
 FACES = 64
 
-# Runs in the other environments, which have numpy and OpenCV alone.
+# Runs in the other environments, which only have numpy and OpenCV.
 CHILD = """
 import json, sys
 import cv2, numpy as np
@@ -75,7 +75,7 @@ print(json.dumps({"opencv": cv2.__version__, "rows": rows}))
 def random_multi_crop(seed: int = 1) -> Candidate:
     """Return the default multi-crop network with random weights and statistics.
 
-    The head is scaled up, so that the ages differ by years and not by hundredths.
+    The head's weights are scaled up so that the ages differ by years rather than by hundredths.
     """
     torch.manual_seed(seed)
     loss = LOSSES["dldl"]
@@ -85,17 +85,17 @@ def random_multi_crop(seed: int = 1) -> Candidate:
             torch.nn.init.uniform_(module.weight, 0.5, 1.2)
             torch.nn.init.normal_(module.bias, 0, 0.2)
             torch.nn.init.normal_(module.running_mean, 0, 0.3)  # type: ignore[arg-type]  # never None
-            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]  # the same
+            torch.nn.init.uniform_(module.running_var, 0.5, 2.0)  # type: ignore[arg-type]  # never None
     for absent in model.absent.parameters():
         torch.nn.init.normal_(absent, 0, 0.5)
     with torch.no_grad():
-        assert isinstance(model.head, torch.nn.Linear)  # noqa: S101 - dldl's head
+        assert isinstance(model.head, torch.nn.Linear)  # noqa: S101 - dldl's head is linear
         model.head.weight *= 60
     return multi_crop_candidate(model, loss, "expectation")
 
 
 def save_cases(candidate: Candidate, name: str, folder: Path) -> float:
-    """Export a candidate and write crops and expected ages; return the ages' spread."""
+    """Export a candidate, save crops and expected ages; return the spread of the ages, years."""
     written = export(candidate, folder / f"{name}.onnx")
     views = list(candidate.spec.crop.views)
     cases = {}
@@ -103,14 +103,14 @@ def save_cases(candidate: Candidate, name: str, folder: Path) -> float:
         case = missing or "all"
         feeds = feeds_of(crops, views, PRESENT in candidate.spec.input_shapes)
         expected = candidate.source(crops).reshape(-1, 1)
-        np.savez(folder / f"{name}.{case}.npz", expected=expected, **feeds)  # type: ignore[arg-type]  # mypy takes a feed for an option
+        np.savez(folder / f"{name}.{case}.npz", expected=expected, **feeds)  # type: ignore[arg-type]  # mypy mistakes a feed for an option
         cases[case] = len(crops)
     (folder / f"{name}.json").write_text(json.dumps(cases))
     return written.report.spread_years if written.report else 0.0
 
 
 def save_detector(darknet: Path, folder: Path) -> None:
-    """Convert yoloface-500k-v2 and write pictures with the rows that Darknet gives for them."""
+    """Convert yoloface-500k-v2; save pictures and the Darknet model's output rows for them."""
     weights = darknet / "yoloface-500k-v2.weights"
     cfg = weights.with_suffix(".cfg").read_text()
     model, _ = darknet_model(cfg, weights, (288, 352))
@@ -128,7 +128,7 @@ def save_detector(darknet: Path, folder: Path) -> None:
 
 
 def make_environment(folder: Path, opencv: str) -> Path:
-    """Return the Python of a new environment with one release of OpenCV."""
+    """Create an environment with one release of OpenCV; return the path of its Python."""
     where = folder / f"opencv-{opencv}"
     venv.create(where, with_pip=True)
     python = where / ("Scripts" if sys.platform == "win32" else "bin") / "python"
@@ -138,7 +138,7 @@ def make_environment(folder: Path, opencv: str) -> Path:
 
 
 def under_onnxruntime(folder: Path, names: Sequence[str]) -> dict[str, object]:
-    """Answer all cases under onnxruntime, as `CHILD` does under cv2.dnn."""
+    """Run all cases under onnxruntime, as `CHILD` does under cv2.dnn."""
     import onnxruntime
 
     rows = []
@@ -160,14 +160,14 @@ def under_onnxruntime(folder: Path, names: Sequence[str]) -> dict[str, object]:
 
 
 def markdown(results: Sequence[dict[str, object]], spreads: dict[str, float]) -> str:
-    """Return the table: per model and missing view the largest difference under each library."""
+    """Return a table of the largest differences by model, missing view and library."""
     heads, columns = [], []
     for result in results:
         library = "onnxruntime" if "onnxruntime" in result else "opencv"
         heads.append(f"{library} {result[library]}")
         largest: dict[tuple[str, str], float] = {}
         rows = result["rows"]
-        assert isinstance(rows, list)  # noqa: S101 - as both functions above make it
+        assert isinstance(rows, list)  # noqa: S101 - a list in every result
         for name, case, _, top, _ in rows:
             largest[name, case] = max(top, largest.get((name, case), 0.0))
         columns.append(largest)
@@ -188,7 +188,7 @@ def markdown(results: Sequence[dict[str, object]], spreads: dict[str, float]) ->
 
 
 def measure(options: argparse.Namespace, folder: Path) -> str:
-    """Export, answer under every library, and return the table."""
+    """Export, run under every library, write the results as JSON, and return the table."""
     caffemodel = folder / "random.caffemodel"
     random_age_net(caffemodel, seed=0)
     candidates = {
@@ -215,7 +215,7 @@ def measure(options: argparse.Namespace, folder: Path) -> str:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, write the results, print the table; return the exit status."""
+    """Measure, write and print the table; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--opencv", nargs="+", default=["4.10", "4.14", "5.0"], metavar="RELEASE")
     parser.add_argument("--checkpoint", type=Path, help="a trained model as well")

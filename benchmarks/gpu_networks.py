@@ -1,4 +1,4 @@
-"""The networks that `gpu.py` measures, and how: device, time per row, inputs."""
+"""The networks that `gpu.py` measures, their inputs, and the measurement's settings."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from benchmarks.gpu_times import DeviceTimes, time_runs
 
 @dataclass(frozen=True, slots=True)
 class How:
-    """Where and for how long.
+    """Settings of a measurement.
 
     Attributes:
         device: "cuda" or "cpu".
-        seconds: per row, at least ten calls.
-        quick: a rehearsal, with small sizes.
+        seconds: time per row; at least ten calls are timed (three if `quick`).
+        quick: do a rehearsal with small sizes.
     """
 
     device: str
@@ -45,15 +45,15 @@ class How:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """A graph to be timed.
+    """A network to be timed.
 
     Attributes:
-        name: for the rows.
-        path: an ONNX file.
-        weights: whose they are.
-        macs: per face.
-        weight_bytes: in float32.
-        input_bytes: per face, in float32.
+        name: shown in the rows.
+        path: of the ONNX file.
+        weights: their origin.
+        macs: multiply-accumulate operations per face.
+        weight_bytes: size of the weights in float32.
+        input_bytes: size of the inputs per face, in float32.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Network:
     def inputs(
         self, batch: int, device: str, precision: str, *, channels_last: bool
     ) -> list[Tensor]:
-        """Return faces of noise on the device; all views are there."""
+        """Return random noise as faces, on the device, with all views present."""
         rng, graph = np.random.default_rng(0), read_graph(self.path)
         found = []
         for name, shape in graph.shapes.items():
@@ -80,7 +80,7 @@ class Network:
 
 
 def load_network(name: str, folder: Path) -> Network:
-    """Return one of `NETWORKS`; a file that has to be made is made in the folder."""
+    """Return one of `NETWORKS`; a file that must be created is written to `folder`."""
     path, weights = NETWORKS[name](folder)
     shapes = {key: (1, *shape) for key, shape in read_graph(path).shapes.items()}
     cost = model_cost(ModelSource("onnx", path), shapes)
@@ -89,7 +89,7 @@ def load_network(name: str, folder: Path) -> Network:
 
 
 def _twin(folder: Path) -> tuple[Path, str]:
-    """Return the 8-bit file's twin in float32: one look at a face, random weights."""
+    """Return a float32 version of the 8-bit file: one evaluation per face, random weights."""
     settings = read_settings(bundled_dir() / "multicrop-resnet-5.toml")
     loss = LOSSES[settings.loss.name]
     model = build_network(settings.model, loss.head)
@@ -99,7 +99,7 @@ def _twin(folder: Path) -> tuple[Path, str]:
 
 
 def _age_net(folder: Path) -> tuple[Path, str]:
-    """Return the age network as ONNX, and whose weights: random where the file stayed behind."""
+    """Return the age network as ONNX and the origin of its weights: random without the file."""
     caffemodel = bundled_dir() / "caffe-age-net-utkface.caffemodel"
     if caffemodel.is_file():
         path = converted_age_net(caffemodel, sha256_of(caffemodel))
@@ -114,13 +114,13 @@ NETWORKS: Mapping[str, Callable[[Path], tuple[Path, str]]] = {
     "multicrop-resnet-small in float32": _twin,
     "age_net": _age_net,
 }
-"""What is timed: how its file and the words for its weights are got, given a folder."""
+"""The timed networks: each function takes a folder and returns the file and its weights' origin."""
 
 
 def prepared(
     network: Network, batch: int, how: How, precision: str, *, channels_last: bool
 ) -> tuple[TorchGraph, list[Tensor]]:
-    """Return a network and its inputs, on the device and in the precision."""
+    """Return a network's graph and inputs, on the device and in the given precision."""
     graph = read_graph(network.path).to(how.device)
     graph = graph.computed_in(precision, channels_last=channels_last)
     inputs = network.inputs(batch, how.device, precision, channels_last=channels_last)

@@ -1,4 +1,4 @@
-"""What `gpu.py` measures, a function per kind of row; each returns figures by name."""
+"""The measurements of `gpu.py`, one function per kind of row; each returns figures by name."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from benchmarks.gpu_networks import How, Network, prepared
 from benchmarks.gpu_times import DeviceTimes, captured, synchronise, time_runs
 
 CHIP_SIDE = 200
-"""Of UTKFace's chips, pixels."""
+"""Side of UTKFace's chips, pixels."""
 
 
 def product_rate(how: How, precision: str) -> dict[str, float]:
@@ -70,7 +70,7 @@ def sample_inputs() -> tuple[list[Tensor], np.ndarray[Any, Any]]:
 def ages_in(
     how: How, network: Network, inputs: list[Tensor], precision: str
 ) -> np.ndarray[Any, Any]:
-    """Return the ages of faces in a precision, float64 (n,)."""
+    """Return the ages computed in the given precision, float64 (n,)."""
     graph = read_graph(network.path).to(how.device).computed_in(precision)
     converted = [value.to(how.device, PRECISIONS[precision]) for value in inputs]
     with torch.inference_mode(), exact_float32(tf32=precision == "tf32"):
@@ -88,7 +88,7 @@ def _percentiles(times: DeviceTimes) -> dict[str, Any]:
 
 
 def roofline_ms(network: Network, batch: int, precision: str, limits: Mapping[str, float]) -> float:
-    """Return the least time of a call by the measured peaks; 0 where they are not known."""
+    """Return the minimum time of a call at the measured peak rates; 0 if they are unknown."""
     if not (limits.get(precision) and limits.get("bytes")):
         return 0.0
     width = PRECISIONS[precision].itemsize / 4
@@ -99,10 +99,10 @@ def roofline_ms(network: Network, batch: int, precision: str, limits: Mapping[st
 def _call(
     how: How, graph: TorchGraph, inputs: list[Tensor], mode: str
 ) -> Callable[[], Sequence[Tensor]]:
-    """Return what runs a graph: eager, captured as a CUDA graph, or compiled and captured."""
+    """Return a function that runs a graph: eager, captured as a CUDA graph, or compiled too."""
     module: Callable[..., Sequence[Tensor]] = graph
     if mode == "compile":
-        torch.compiler.reset()  # every network is a new one: after eight it would run eagerly
+        torch.compiler.reset()  # each network is a recompilation; after eight, it would run eagerly
         module = torch.compile(graph, mode="max-autotune-no-cudagraphs", dynamic=False)
         module(*inputs)
     if mode == "eager" or how.device == "cpu":
@@ -117,7 +117,7 @@ def time_network(
     variant: tuple[str, str, str],
     limits: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Time one network in one mode, precision and layout; the first call apart."""
+    """Time one network in one mode, precision and layout, and its first call separately."""
     mode, precision, layout = variant
     last = layout == "channels_last"
     graph, inputs = prepared(network, batch, how, precision, channels_last=last)
@@ -139,7 +139,7 @@ def time_network(
 
 
 def time_onnxruntime(how: How, network: Network, batch: int, provider: str) -> dict[str, Any]:
-    """Time a file under ONNX Runtime with I/O binding: transfers apart from the network."""
+    """Time a file under ONNX Runtime with I/O binding: transfers and network separately."""
     inputs = network.inputs(batch, "cpu", "float32", channels_last=False)
     names = read_graph(network.path).inputs
     feeds = {name: value.numpy() for name, value in zip(names, inputs, strict=True)}
@@ -170,7 +170,7 @@ def _chips(count: int) -> tuple[np.ndarray[Any, Any], list[FaceFrame]]:
 
 
 def time_crops(how: How, batch: int) -> dict[str, Any]:
-    """Cut all views on the device and on the host; tell how far the pixels are apart."""
+    """Time the cutting of all views on device and host; include the largest pixel difference."""
     spec = load_estimator("multicrop-resnet").spec.crop
     pictures, frames = _chips(batch)
     pinned = torch.from_numpy(pictures)
@@ -202,7 +202,7 @@ def time_crops(how: How, batch: int) -> dict[str, Any]:
 
 
 def time_whole_path(how: How, network: Network, batch: int, precision: str) -> dict[str, Any]:
-    """Time decoded pictures in, ages out: transfer, crops and network, all on the device."""
+    """Time the path from decoded pictures to ages: transfer, crops and network, on the device."""
     spec = load_estimator("multicrop-resnet").spec.crop
     pictures, frames = _chips(batch)
     pinned = torch.from_numpy(pictures)
@@ -224,10 +224,10 @@ def time_whole_path(how: How, network: Network, batch: int, precision: str) -> d
 
 
 def harness_ratio(how: How, reference: str, batch: int) -> dict[str, Any]:
-    """Hold the harness's own figure against a bare loop around the same call, before and after it.
+    """Compare the harness's figure with bare loops around the same call, run before and after it.
 
-    Both use as many threads.  How far the two loops are apart is what the machine itself changes
-    meanwhile: below it a ratio means nothing.
+    Both use the same number of threads.  The ratio of the two loops shows how much the machine
+    itself changed in the meantime; smaller differences from 1 in `ratio` mean nothing.
     """
     device = None if how.device == "cpu" else how.device
     text = reference if device is None else f"{reference}:{device}"
@@ -257,7 +257,7 @@ def harness_ratio(how: How, reference: str, batch: int) -> dict[str, Any]:
 
 
 def profile(how: How, network: Network, batch: int, precision: str) -> dict[str, Any]:
-    """List the kernels that take most of a call's time."""
+    """Return the kernels that take most of a call's time."""
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as profiled
 
@@ -283,7 +283,7 @@ def profile(how: How, network: Network, batch: int, precision: str) -> dict[str,
 
 
 def power(how: How, network: Network, batch: int, precision: str) -> dict[str, Any]:
-    """Read the power that a loop draws, as nvidia-smi tells it."""
+    """Measure the power drawn while a loop runs, as reported by nvidia-smi."""
     command = [
         "nvidia-smi",
         "--query-gpu=power.draw",

@@ -1,4 +1,4 @@
-"""Calls on a device: timed by two clocks, and captured as graphs.
+"""Time calls on a device by two clocks, and capture them as CUDA graphs.
 
 Not yet run on a GPU: tested on the CPU through the same calls, and with stand-ins.
 """
@@ -17,18 +17,18 @@ from agebench.errors import DeviceError
 from agebench.runtimes.torch_device import out_of_memory
 
 WARM_UP_RUNS = 10
-"""Before the first counted run: kernels are chosen and memory is taken."""
+"""Number of runs before the first one counted; they select kernels and allocate memory."""
 
 
 def synchronise(device: str) -> None:
-    """Wait until a device has done what it was given; the CPU always has."""
+    """Wait until a device has finished its work; on the CPU, return immediately."""
     if device == "cuda":
         torch.cuda.synchronize()
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceTimes:
-    """Milliseconds of the same runs by two clocks.
+    """Durations of the same runs by two clocks, milliseconds.
 
     Attributes:
         wall_ms: from before the call until the device is idle, per run.
@@ -42,10 +42,10 @@ class DeviceTimes:
 def time_runs(
     run: Callable[[], object], device: str, *, seconds: float, least: int = 10, most: int = 1000
 ) -> DeviceTimes:
-    """Warm up and time a call until `seconds` are over; every sample is kept.
+    """Warm up, then time calls until `seconds` have passed; return every sample.
 
     Raises:
-        DeviceError: the device's memory does not suffice.
+        DeviceError: the device is out of memory.
     """
     try:
         for _ in range(WARM_UP_RUNS if seconds > 0 else 1):
@@ -87,16 +87,16 @@ def _marks(device: str) -> tuple[Any, Any] | None:
 def captured(
     module: Callable[..., Sequence[Tensor]], inputs: Sequence[Tensor]
 ) -> Callable[[], Sequence[Tensor]]:
-    """Record all kernels of one call as a CUDA graph; return what replays it on the same memory.
+    """Capture one call as a CUDA graph; return a function that replays it on the same memory.
 
-    Small batches are bound by the time that launching kernels takes; a replay launches once.
+    Small batches are limited by the time it takes to launch kernels; a replay is a single launch.
 
     Args:
-        module: is called with `inputs`.
-        inputs: on the device; new values are copied into them before a replay.
+        module: called with `inputs`.
+        inputs: on the device; copy new values into them before a replay.
 
     Raises:
-        DeviceError: the device's memory does not suffice, or the inputs are not on a GPU.
+        DeviceError: the device is out of memory, or the inputs are not on a GPU.
     """
     if any(value.device.type != "cuda" for value in inputs):
         raise DeviceError("a CUDA graph needs a GPU: the inputs are on the CPU")

@@ -1,9 +1,9 @@
-"""How much the harness of `compare` costs: its accuracy pass against a bare loop.
+"""Overhead of `compare`'s harness: its accuracy pass compared with a bare loop.
 
-Both call the same decode, detect, crop and infer functions with the same batches, take turns
-(A B A B ...) in one process, and give the same ages.  Prints the ratio of pictures per second,
-harness to bare loop (1: the harness costs nothing), and writes it down: by wall time, and by the
-process's own time, which other processes on the machine disturb less.
+Both call the same decode, detect, crop and infer functions with the same batches, alternate
+(A B B A ...) in one process, and give the same ages.  Prints and stores the ratio of pictures per
+second, harness to bare loop (1: no overhead), by wall time and by the process's CPU time, which is
+less affected by other processes on the machine.
 
     python benchmarks/harness_overhead.py --root FGNET --dataset fgnet \
         --detector yolov8-face --estimator hse-mobilenet --images 100
@@ -48,7 +48,7 @@ def harness(
 def bare_loop(
     samples: Sequence[Sample], detector: FaceDetector, estimator: Estimator, batch_size: int
 ) -> list[float]:
-    """Do the same with nothing around it."""
+    """Do the same in a bare loop; return the ages."""
     crop_spec = estimator.spec.crop
     years: list[float] = []
     waiting: list[Crops] = []
@@ -77,7 +77,7 @@ Loop: TypeAlias = Callable[[Sequence[Sample], FaceDetector, Estimator, int], lis
 
 
 def _rates(function: Loop, inputs: Inputs) -> tuple[float, float, list[float]]:
-    """Return pictures per second of wall time and of the process's own time, and the ages."""
+    """Return pictures per second of wall time and of the process's CPU time, and the ages."""
     start, own = time.perf_counter(), time.process_time()
     ages = function(*inputs)
     wall, own = time.perf_counter() - start, time.process_time() - own
@@ -94,14 +94,14 @@ def _ratios(rates: Mapping[str, Sequence[float]]) -> dict[str, Any]:
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Run both in turns; return rates and ratios."""
+    """Run both alternately; return rates and ratios."""
     cv2.setNumThreads(1)
     dataset = load_dataset(arguments.dataset, arguments.root)
     samples = draw(dataset, arguments.images, 0).samples
     detector = load_detector(arguments.detector)
     estimator = load_estimator(arguments.estimator)
     inputs = (samples, detector, estimator, arguments.batch_size)
-    harness(*inputs)  # warms up both: files in the system's cache, kernels chosen
+    harness(*inputs)  # warms up both: files cached by the system, kernels selected
     wall: dict[str, list[float]] = {"harness": [], "bare": []}
     own: dict[str, list[float]] = {"harness": [], "bare": []}
     for number in range(arguments.rounds):
@@ -127,7 +127,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory_growth(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Return resident memory after each fifth of the pictures, with `constant`."""
+    """Measure resident memory after each fifth of the pictures, with the estimator `constant`."""
     dataset = load_dataset(arguments.dataset, arguments.root)
     found = draw(dataset, arguments.memory_images, 0).samples
     marks: list[tuple[int, int]] = []
@@ -157,7 +157,7 @@ def _save(key: str, result: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    """Measure and write down."""
+    """Measure, print and store the results."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--root", type=Path)
     parser.add_argument("--dataset", default="demo")

@@ -1,4 +1,4 @@
-"""Models that were made to break what opens them: ONNX, Caffe, Darknet and TOML files."""
+"""Models made to break the code that opens them: ONNX, Caffe, Darknet and TOML files."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ num=3
 
 @dataclass(frozen=True)
 class Hostile:
-    """A model of a stranger.
+    """A model made to break the code that opens it.
 
     Attributes:
-        name: what is odd about it.
+        name: what is wrong with it.
         kind: "onnx", "caffe", "darknet" or "toml".
-        reference: what an estimator is called by, without the folder.
-        detector: what a detector is called by; "" where it is none.
-        files: by name.
+        reference: its name as an estimator, with paths relative to its folder.
+        detector: its name as a detector; "" if it can't be used as one.
+        files: their contents, by file name.
     """
 
     name: str
@@ -191,7 +191,7 @@ def _toml() -> Iterator[tuple[str, bytes]]:
 
 
 def hostile_models(folder: Path) -> list[Hostile]:
-    """Return all of them; `folder` is for files while they are made."""
+    """Return all the models; `folder` is for temporary files."""
     found: list[Hostile] = []
     onnx = [*onnx_models(), *((f"damaged, {n}", _damaged(WHOLE, n)) for n in range(33))]
     for number, (name, data) in enumerate(onnx):

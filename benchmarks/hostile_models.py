@@ -1,11 +1,11 @@
-"""Two hundred models of strangers through every verb that takes one.
+"""Run two hundred hostile models through every verb that takes a model.
 
     python -m benchmarks.hostile_models --seconds 600
 
-Each model goes through one verb after the other (`--each N`: through N of them, in turns), as a
-command of its own: no crash, no traceback, nothing that a terminal acts on, and no more time and
-memory than the limits that are set here.  What was done is kept in results/hostile_models.json, so
-that it can be run in pieces.
+Each model goes through all verbs (`--each N`: through N of them, which differ from model to model),
+each in its own process.  None may crash, print a traceback or control characters, or exceed the
+limits of time and memory set here.  Results are kept in results/hostile_models.json, so the script
+can be run in parts.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from benchmarks.hostile_files import Hostile, hostile_models
 RESULTS = Path(__file__).with_name("results") / "hostile_models.json"
 SECONDS, MEMORY_GB = 20.0, 2.5
 SLACK_S = 100.0
-"""For what the command does itself, on a busy machine."""
+"""Additional time for the command's own work, on a busy machine."""
 
 os.environ["AGEBENCH_MODEL_SECONDS"] = os.environ["AGEBENCH_CALL_SECONDS"] = f"{SECONDS:g}"
 os.environ["AGEBENCH_MODEL_MEMORY_GB"] = f"{MEMORY_GB:g}"
 
 WARM = (compare, class_years, speed)
-"""Imported here once, not by every command."""
+"""Imported once here instead of by every command."""
 
 ESTIMATORS = {
     "predict": "predict pictures --detector aligned --estimator {model}",
@@ -64,7 +64,7 @@ DETECTORS = {
 
 
 def calls(model: Hostile, number: int, each: int) -> dict[str, str]:
-    """Return the verbs that a model goes through, with their arguments."""
+    """Return a model's commands, by verb."""
     found = {verb: text.format(model=model.reference) for verb, text in ESTIMATORS.items()}
     if model.detector:
         found |= {verb: text.format(model=model.detector) for verb, text in DETECTORS.items()}
@@ -76,7 +76,7 @@ def calls(model: Hostile, number: int, each: int) -> dict[str, str]:
 
 
 def memory_of(pid: int) -> int:
-    """Return the resident bytes of the largest of a command's processes."""
+    """Return the resident memory of a command's largest process, bytes."""
     try:
         there = psutil.Process(pid)
         return max(each.memory_info().rss for each in [there, *there.children(recursive=True)])
@@ -85,7 +85,7 @@ def memory_of(pid: int) -> int:
 
 
 def start(folder: Path, arguments: str) -> int:
-    """Run a command in a fork of this process, which has imported all that takes long."""
+    """Run a command in a fork of this process, after its slow imports; return the process ID."""
     pid = os.fork()
     if pid:
         return pid
@@ -105,7 +105,7 @@ def start(folder: Path, arguments: str) -> int:
 
 
 def run(folder: Path, arguments: str) -> dict[str, Any]:
-    """Run one command; return how it ended."""
+    """Run one command; return its exit code, time, memory, problems and last message."""
     began, peak, code, late = time.monotonic(), 0, None, False
     pid = start(folder, arguments)
     while code is None:
@@ -137,7 +137,7 @@ def run(folder: Path, arguments: str) -> dict[str, Any]:
 
 
 def table(runs: dict[str, Any]) -> list[str]:
-    """Return the rows of a table by kind of model."""
+    """Return a summary line for each kind of model."""
     rows = []
     for kind in ("onnx", "caffe", "darknet", "toml"):
         mine = {key: found for key, found in runs.items() if key.startswith(f"{kind}: ")}
@@ -151,7 +151,7 @@ def table(runs: dict[str, Any]) -> list[str]:
 
 
 def run_all() -> None:
-    """Run what has not been run yet, until the time is over."""
+    """Run everything that has not been run yet, until the time is up."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--each", type=int, default=99, help="verbs for each model")

@@ -1,4 +1,4 @@
-"""ONNX models that were made to break what opens them, for `hostile_files.py`."""
+"""ONNX models made to break the code that opens them, for `hostile_files.py`."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ HEAD = [
 ]
 WEIGHTS = _tensor("w", np.linspace(-0.1, 0.1, 24, dtype=np.float32).reshape(3, 8))
 WHOLE = _model(HEAD, [WEIGHTS])
-"""One with nothing odd about it."""
+"""A valid model."""
 
 
 def _loop(times: int) -> bytes:
@@ -120,7 +120,7 @@ def _nested(depth: int) -> bytes:
 
 
 def _blown(op: str, shape: list[int]) -> bytes:
-    """Make a large tensor inside and take its mean."""
+    """Return a model that creates a large tensor and takes its mean."""
     sizes = _tensor("sizes", np.array(shape, np.int64))
     makers = {
         "ConstantOfShape": helper.make_node("ConstantOfShape", ["sizes"], ["large"]),
@@ -155,7 +155,7 @@ def _renamed(name: str) -> bytes:
 
 
 def onnx_models() -> Iterator[tuple[str, bytes]]:
-    """Yield what is odd about each, and its bytes."""
+    """Yield what is wrong with each model, and its bytes."""
     yield from (
         ("endless loop", _loop(2**62)),
         ("loop of 0", _loop(0)),

@@ -1,11 +1,11 @@
-"""Hold converted Keras files against Keras itself.
+"""Compare converted Keras files with Keras itself.
 
     python benchmarks/keras_parity.py --yu4u weights.28-3.73.hdf5 --ssr-net ssrnet_*.h5 --out FILE
 
-Needs Keras 3 (`pip install keras`), with any backend: ``KERAS_BACKEND=torch`` will do.  The
-networks are built from their publications out of Keras's own layers, given the files' weights, and
-asked for 64 pictures of noise and of soft blobs; the converted files are asked for the same under
-both runtimes.
+Needs Keras 3 (`pip install keras`) with any backend, for example ``KERAS_BACKEND=torch``.  The
+networks are built from Keras's own layers as published, loaded with the files' weights, and run on
+64 pictures of noise and soft blobs; the converted files are run on the same pictures under both
+runtimes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SIDE_PX = 64
 
 
 def pictures() -> npt.NDArray[np.float32]:
-    """Return (64, 64, 64, 3) numbers of 0 to 255: half of them noise, half of them blobs."""
+    """Return 64 pictures, half noise and half blobs: (64, 64, 64, 3), values from 0 to 255."""
     random = np.random.default_rng(0)
     noise = random.uniform(0, 255, (64, SIDE_PX, SIDE_PX, 3)).astype(np.float32)
     for index in range(32):
@@ -42,7 +42,7 @@ def pictures() -> npt.NDArray[np.float32]:
 
 
 def wide_resnet(keras: Any) -> Any:
-    """Return WideResNet 16-8 as yu4u/age-gender-estimation has it (Zagoruyko & Komodakis, 2016)."""
+    """Return WideResNet 16-8 as in yu4u/age-gender-estimation (Zagoruyko & Komodakis, 2016)."""
     layers = keras.layers
     count = {"conv": 0, "norm": 0}
 
@@ -67,8 +67,8 @@ def wide_resnet(keras: Any) -> Any:
             inner = conv(active(inner), channels, 3)
             short = conv(before, channels, 1, stride) if first else value
             value = layers.Add()([inner, short])
-    # TensorFlow's mean of a padded window is of what lies inside; Keras's other backends repeat the
-    # edge. So zeros are put around, and the mean is corrected for them.
+    # TensorFlow averages only the part of a window that lies inside the input; Keras's other
+    # backends repeat the edge. So pad with zeros and correct the mean for them.
     padded = layers.ZeroPadding2D(((3, 4), (3, 4)))(active(value))
     inside = [min(start + 5, 16) - max(start - 3, 0) for start in range(16)]
     share = 64.0 / np.outer(inside, inside)[None, :, :, None].astype(np.float32)
@@ -79,7 +79,7 @@ def wide_resnet(keras: Any) -> Any:
 
 
 def ssr_net(keras: Any) -> Any:
-    """Return SSR-Net (3, 3, 3) of Yang et al., IJCAI 2018, figure 2."""
+    """Return SSR-Net (3, 3, 3) as in Yang et al., IJCAI 2018, figure 2."""
     layers = keras.layers
     names = iter(range(1, 100))
     image = layers.Input((SIDE_PX, SIDE_PX, 3))
@@ -118,7 +118,7 @@ def ssr_net(keras: Any) -> Any:
 
 
 def staged_age(outputs: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
-    """Return equation 4 of the paper in numpy: ages (n, 1) from the nine heads."""
+    """Return ages (n, 1) from the nine heads' outputs: equation 4 of the paper, in numpy."""
     age = np.zeros((len(outputs[0]), 1))
     width = np.ones((len(outputs[0]), 1))
     for delta, share, local in zip(outputs[0::3], outputs[1::3], outputs[2::3], strict=True):
@@ -128,7 +128,7 @@ def staged_age(outputs: list[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64
 
 
 def load(model: Any, weights: Any) -> None:
-    """Give a model of Keras's the arrays of a file, layer by layer."""
+    """Load a file's arrays into a Keras model, layer by layer."""
     order = ("kernel", "gamma", "beta", "moving_mean", "moving_variance", "bias")
     for layer in model.layers:
         if layer.weights:
@@ -137,7 +137,7 @@ def load(model: Any, weights: Any) -> None:
 
 
 def largest(path: Path, content: bytes, output: str, expected: Any, shown: Any) -> dict[str, float]:
-    """Return the largest difference of a converted file's answers, by runtime."""
+    """Return the largest difference of a converted file's output from `expected`, by runtime."""
     path.write_bytes(content)
     found = {}
     for runtime in ("onnxruntime", "cv2dnn"):

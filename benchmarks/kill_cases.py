@@ -1,4 +1,4 @@
-"""The verbs that `kills.py` disturbs: how they are called, and what they must leave."""
+"""The commands that `kills.py` disturbs: their arguments, and the files they must leave."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ backbone = { depth = 10, width = 4 }
 [augment]
 rotation_deg = 4.0
 """
-"""A checkpoint after every step, so that kills fall into the writing of them."""
+"""Write a checkpoint after every step, so that kills hit the writing of checkpoints."""
 
 SUITE = """
 title = "Made up"
@@ -64,13 +64,14 @@ Files = dict[str, str]
 
 @dataclass(frozen=True)
 class Case:
-    """A command that is disturbed.
+    """A command to be disturbed.
 
     Attributes:
-        name: of the verb.
-        arguments: from the folder that it writes to.
-        left: what a whole run left, by name; compared with the undisturbed run's.
-        code: that an undisturbed run ends with.
+        name: the verb.
+        arguments: returns the command's arguments, given its output folder.
+        left: returns what a complete run left in that folder, by name; compared with what the
+            undisturbed run left.
+        code: exit code of an undisturbed run.
     """
 
     name: str
@@ -85,12 +86,12 @@ def digest(path: Path) -> str:
 
 
 def named(*names: str) -> Callable[[Path], Files]:
-    """Return what takes the hashes of these files."""
+    """Return a function that returns the hashes of these files in a folder."""
     return lambda folder: {name: digest(folder / name) for name in names}
 
 
 def tree(folder: Path) -> Files:
-    """Return the hash of every file below a folder but unfinished and converted ones."""
+    """Return the hash of every file below a folder, except `*.part` and `converted`."""
     return {
         str(path.relative_to(folder)): digest(path)
         for path in sorted(folder.rglob("*"))
@@ -99,19 +100,19 @@ def tree(folder: Path) -> Files:
 
 
 def names_below(folder: Path) -> Files:
-    """Return the names of all files; times are measured again by every run, and stand in them."""
+    """Return the names of all files, without hashes: they contain times, which differ by run."""
     return dict.fromkeys(tree(folder), "")
 
 
 def of_a_board(folder: Path) -> Files:
-    """Return the names of a suite's files; what a cell took is only kept of one undisturbed run."""
+    """Return the names of a suite's files, except the cells' times: interrupted runs lose those."""
     return {
         name: text for name, text in names_below(folder).items() if Path(name).name != SPENT_FILE
     }
 
 
 def weights_of(folder: Path) -> Files:
-    """Return the hashes of a run's tensors; the checkpoints' headers have times in them."""
+    """Return the hashes of a run's tensors; the checkpoints' headers also contain times."""
     from agebench.train.checkpoint import read_checkpoint
 
     found = {}
@@ -123,7 +124,7 @@ def weights_of(folder: Path) -> Files:
 
 
 def predicted(folder: Path) -> Files:
-    """Return the lines of predictions by picture."""
+    """Return the lines with predictions, by picture."""
     lines = (folder / "ages.jsonl").read_text().splitlines()
     names = [json.loads(line)["picture"] for line in lines]
     if len(names) != len(set(names)):
@@ -132,7 +133,7 @@ def predicted(folder: Path) -> Files:
 
 
 def broken(folder: Path) -> list[str]:
-    """Say which files below a folder have their final name and are not whole."""
+    """List the files below a folder that have their final name but are damaged or incomplete."""
     return [
         f"{path.relative_to(folder)}: {problem}"
         for path in sorted(folder.rglob("*"))
@@ -173,7 +174,7 @@ def _read_model(path: Path) -> None:
 
 
 def cases(folder: Path, chips: Path, mirror: Path, count: int) -> list[Case]:
-    """Make what the commands read in `folder`, and return them."""
+    """Create the commands' input files in `folder`; return the commands."""
     pictures, settings = folder / "pictures", folder / "settings.toml"
     for chip in sorted(chips.rglob("*.jpg"))[::97][:count]:
         target = pictures / chip.name.partition("_")[0] / chip.name

@@ -2,12 +2,13 @@
 
     python -m benchmarks.kills --mirror FOLDER_OF_WEIGHTS --chips UTKFACE --seconds 600
 
-For each verb that writes: the command runs undisturbed once; then, in a new folder, it is started
-and disturbed at a random moment, repeatedly: SIGKILL to it alone, SIGTERM, SIGHUP, SIGSTOP and
-SIGCONT, Ctrl-C twice.  After each of these the files are examined, no process may be left, and
-only SIGKILL may leave a temporary file or a traceback; a run that was only stopped must succeed.
-At the end the command is started once more, and must leave the same files as the undisturbed run.
-Counts are added to those in results/kills.json, so the script can be run in parts.
+Each verb that writes files first runs undisturbed once.  Then, in a new folder, it is repeatedly
+started and disturbed at a random moment: by SIGKILL to the main process only, SIGTERM, SIGHUP,
+SIGSTOP and SIGCONT, or Ctrl-C twice.  After each of these the files are checked; no process may
+still be running, there may be no traceback, and only SIGKILL may leave temporary files.  A run that
+was only stopped and continued must succeed.  At the end the command runs once more, and must leave
+the same files as the undisturbed run.  Counts are added to those in results/kills.json, so the
+script can be run in parts.
 """
 
 from __future__ import annotations
@@ -42,26 +43,26 @@ RESULTS = Path(__file__).with_name("results") / "kills.json"
 KINDS = ("SIGKILL", "SIGTERM", "SIGHUP", "stop and go on", "Ctrl-C twice")
 CODES = {"SIGKILL": -9, "SIGTERM": 143, "SIGHUP": 129, "stop and go on": 0, "Ctrl-C twice": 130}
 PATIENCE_S = 60.0
-"""How long a run may take to end after the signal, and its children after it."""
+"""How long a run may take to end after the signal, and its children after that, seconds."""
 
 
 class SlowMirror(SimpleHTTPRequestHandler):
-    """Serves files in small pieces, so that a kill falls into a download."""
+    """Serves files slowly, in small pieces, so that kills hit downloads."""
 
     def copyfile(self, source: Any, outputfile: Any) -> None:
         """Write with pauses."""
-        with contextlib.suppress(OSError):  # who asked was killed
+        with contextlib.suppress(OSError):  # the client was killed
             while piece := source.read(1 << 17):
                 outputfile.write(piece)
                 time.sleep(0.002)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name it has there
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - named by the base class
         """Log nothing."""
 
 
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """Serve a folder on this machine inside; gives its URL."""
+    """Serve a folder on this machine within the context; yield its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SlowMirror, directory=str(folder)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -95,7 +96,7 @@ def finish(case: Case, out: Path, mirror: str) -> float:
 
 
 def of_session(leader: int) -> list[psutil.Process]:
-    """Return the processes of a session that still run."""
+    """Return the processes of a session that are still running."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(OSError, psutil.Error):
@@ -105,12 +106,12 @@ def of_session(leader: int) -> list[psutil.Process]:
 
 
 def disturb(process: subprocess.Popen[bytes], kind: str, rng: random.Random) -> None:
-    """Do one thing to a running command."""
+    """Disturb a running command once."""
     if kind == "stop and go on":
         os.killpg(process.pid, signal.SIGSTOP)
         time.sleep(rng.uniform(0.05, 0.5))
         os.killpg(process.pid, signal.SIGCONT)
-    elif kind == "Ctrl-C twice":  # a terminal sends it to all of the group
+    elif kind == "Ctrl-C twice":  # a terminal sends it to the whole group
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(rng.uniform(0.0, 0.5))
         with contextlib.suppress(ProcessLookupError):
@@ -122,7 +123,7 @@ def disturb(process: subprocess.Popen[bytes], kind: str, rng: random.Random) -> 
 def one(
     case: Case, out: Path, mirror: str, kind: str, wait_s: float, rng: random.Random
 ) -> tuple[bool, list[str]]:
-    """Start the command and disturb it; return whether it still ran, and what went wrong."""
+    """Start the command and disturb it; return whether it was still running, and the problems."""
     process = start(case, out, mirror)
     try:
         process.communicate(timeout=wait_s)
@@ -131,7 +132,7 @@ def one(
         in_time = True
         disturb(process, kind, rng)
     wrong, output = waited(process, kind)
-    # An undisturbed end is as good: the signal may have come as the command ended.
+    # A normal exit code is accepted too: the signal may have come as the command ended.
     if process.returncode not in (case.code, CODES[kind], -CODES[kind] + 128):
         wrong.append(f"{kind}: exit code {process.returncode}: {output[-400:]}")
     if "Traceback" in output:
@@ -141,7 +142,7 @@ def one(
 
 
 def waited(process: subprocess.Popen[bytes], kind: str) -> tuple[list[str], str]:
-    """Wait for the end of a command and its children; return what went wrong and the output."""
+    """Wait for a command and its children to end; return the problems and the output."""
     wrong = []
     try:
         _, output = process.communicate(timeout=PATIENCE_S * (4 if kind == "stop and go on" else 1))
@@ -159,7 +160,7 @@ def waited(process: subprocess.Popen[bytes], kind: str) -> tuple[list[str], str]
 
 
 def hidden_in(out: Path, kind: str) -> list[str]:
-    """Say which temporary files were left, and remove those that SIGKILL leaves."""
+    """Report temporary files that were left; after SIGKILL, just remove them."""
     hidden = [path for path in out.rglob(".*") if path.is_file() and path.name != ".lock"]
     if kind != "SIGKILL":
         return [f"{kind}: temporary files left: {[path.name for path in hidden]}"] if hidden else []
@@ -171,7 +172,10 @@ def hidden_in(out: Path, kind: str) -> list[str]:
 def repeatedly(
     case: Case, folder: Path, mirror: str, duration_s: float, before: Counter[str], most: int
 ) -> dict[str, Any]:
-    """Return the figures of one command; the rarest disturbance in `before` comes first."""
+    """Disturb a command repeatedly; return its figures.
+
+    The next disturbance is always the rarest one so far, including those in `before`.
+    """
     rng = random.Random(time.time_ns())
     undisturbed, out = folder / "undisturbed", folder / "disturbed"
     for each in (undisturbed, out):
@@ -187,7 +191,7 @@ def repeatedly(
         counts[kind] += in_time
         wrong += problems
         if not in_time or kind == "stop and go on":
-            # It came to its end: begin again, so that there is something to disturb.
+            # It ran to its end: start over, so that there is something to disturb.
             if case.left(out) != expected:
                 wrong.append(f"{kind}: the whole run left something else")
             shutil.rmtree(out)
@@ -200,14 +204,14 @@ def repeatedly(
 
 
 def added(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
-    """Return the sums of two sets of figures."""
+    """Return the new figures, with the earlier counts and problems added."""
     counts = Counter(before.get("disturbed", {})) + Counter(now["disturbed"])
     wrong = [*before.get("wrong", []), *now["wrong"]]
     return {**now, "disturbed": dict(sorted(counts.items())), "wrong": wrong}
 
 
 def main() -> None:
-    """Disturb all, print and write the figures."""
+    """Disturb every command; print and store the figures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600.0, help="for each command")
     parser.add_argument("--chips", type=Path, required=True, help="folder of UTKFace")

@@ -1,11 +1,11 @@
-"""Make the bundled sample: averages of at least twelve faces each, which show no one person.
+"""Make the bundled sample: averages of at least twelve faces each, which show no single person.
 
     python -m benchmarks.make_sample UTKFACE --out pretrained/sample \
         --record benchmarks/results/sample.json --sheet FILE.png
 
-UTKFACE is the folder of the aligned chips.  Only the test part of the protocol `utkface-full` is
-used.  The files that were written are then read back, and it is computed from their pixels how
-much of each source is in them.  The sheet shows the composites alone.
+UTKFACE is the folder with the aligned chips.  Only the test part of the protocol `utkface-full` is
+used.  The files are then read back, and the weight of each source in a composite is computed from
+their pixels.  The sheet shows only the composites.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ QUALITY = 90
 
 
 def encode(image_bgr: Image) -> bytes:
-    """Return a JPEG, the same for the same pixels."""
+    """Return a picture as JPEG; the same pixels give the same bytes."""
     packed = io.BytesIO()
     picture = PillowImage.fromarray(np.ascontiguousarray(image_bgr[:, :, ::-1]))
     picture.save(packed, "JPEG", quality=QUALITY, optimize=True)
@@ -66,7 +66,7 @@ def encode(image_bgr: Image) -> bytes:
 
 
 def labels(composites: Sequence[Composite]) -> bytes:
-    """Return the table of labels."""
+    """Return the table of labels as CSV."""
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
     table.writerow(["image", "age", "gender", "sources", "youngest", "oldest"])
@@ -78,7 +78,7 @@ def labels(composites: Sequence[Composite]) -> bytes:
 
 
 def card(composites: Sequence[Composite], record: Mapping[str, Any], size_bytes: int) -> bytes:
-    """Return the data card."""
+    """Return the data card as Markdown."""
     rows = []
     for item in composites:
         ages = [chip.age for chip in item.chips]
@@ -108,7 +108,7 @@ def card(composites: Sequence[Composite], record: Mapping[str, Any], size_bytes:
 
 
 def _face(images_bgr: Image) -> Floats:
-    """Gray levels of the face alone, float64 (..., pixels), of mean 0."""
+    """Return the gray levels of the face region only, float64 (..., pixels), with mean 0."""
     gray = images_bgr[..., FACE_ROWS, FACE_COLUMNS, :].astype(np.float64).mean(axis=-1)
     flat = gray.reshape(*gray.shape[:-2], -1)
     centred: Floats = flat - flat.mean(axis=-1, keepdims=True)
@@ -116,11 +116,11 @@ def _face(images_bgr: Image) -> Floats:
 
 
 def weights_of(image_bgr: Image, faces_bgr: Image) -> tuple[Floats, float]:
-    """Compute by least squares how much of each face is in a picture.
+    """Compute the weight of each face in a picture by least squares.
 
     Returns:
-        The shares, float64 (faces,), and the root mean square of what they don't explain, in
-        gray levels: what compression changed.
+        The weights, float64 (faces,), and the root mean square of the residual in gray levels,
+        which is due to compression.
     """
     faces, picture = _face(faces_bgr), _face(image_bgr)
     found: Floats = np.asarray(np.linalg.lstsq(faces.T, picture, rcond=None)[0], np.float64)
@@ -128,12 +128,12 @@ def weights_of(image_bgr: Image, faces_bgr: Image) -> tuple[Floats, float]:
 
 
 def likeness(image_bgr: Image, faces_bgr: Image, common: Floats) -> float:
-    """Return how well the most similar of some faces correlates with a picture.
+    """Return the highest correlation of a face with a picture.
 
     Args:
         image_bgr: a composite.
         faces_bgr: uint8 (n, 200, 200, 3).
-        common: what all composites have in common; it is taken off first.
+        common: mean of all composites; subtracted first.
     """
     picture, faces = _face(image_bgr) - common, _face(faces_bgr) - common
     lengths = np.linalg.norm(faces, axis=1) * np.linalg.norm(picture)
@@ -143,7 +143,7 @@ def likeness(image_bgr: Image, faces_bgr: Image, common: Floats) -> float:
 def record_of(
     composites: Sequence[Composite], folder: Path, split: Split, counts: Mapping[str, int]
 ) -> dict[str, Any]:
-    """Read the files back and say what is in them; no source is named."""
+    """Read the files back and return the record of their contents; no source is named."""
     images = [read_image(folder / item.name) for item in composites]
     common: Floats = np.mean([_face(image) for image in images], axis=0)
     rows: list[dict[str, Any]] = []
@@ -189,7 +189,7 @@ def _furthest(composites: Iterable[Composite]) -> float:
 
 
 def sheet(composites: Sequence[Composite], folder: Path, columns: int = 11) -> Image:
-    """Return all composites side by side, with their labels."""
+    """Return all composites in a grid, with their labels."""
     tiles = []
     for item in composites:
         tile = cv2.copyMakeBorder(read_image(folder / item.name), 0, 20, 0, 0, cv2.BORDER_CONSTANT)
@@ -204,7 +204,7 @@ def sheet(composites: Sequence[Composite], folder: Path, columns: int = 11) -> I
 
 
 def gather(root: Path) -> tuple[list[Chip], Split, dict[str, int]]:
-    """Return the faces that may be used, the split, and how many fell out on the way."""
+    """Return the usable faces, the split, and how many pictures were excluded by each step."""
     pictures = load_dataset("utkface", root)
     detector = load_detector(DETECTOR)
     with progress_bars() as progress:

@@ -1,12 +1,12 @@
-"""The figures in the model cards, from results of `agebench compare`.
+"""Update the figures in the model cards from results of `agebench compare`.
 
     agebench compare multicrop-resnet multicrop-resnet-small caffe-age-net-utkface caffe-age-net \
         constant --dataset utkface --root UTKFACE --protocol utkface-full --part test --out RESULTS
     python benchmarks/model_cards.py test=RESULTS/result.json
 
-A card has a place `<!-- figures test -->` ... `<!-- end -->` for each name; what lies between is
+For each name, a card has a place `<!-- figures test -->` ... `<!-- end -->`; the text in between is
 replaced.  The cards of this project's models are pretrained/MODEL.md; that of the published
-`caffe-age-net` is in docs/models.md.  `--only` leaves the others as they are.
+`caffe-age-net` is in docs/models.md.  `--only` leaves the other cards unchanged.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def _interval(low_high: list[float]) -> str:
 
 
 def table(result: Mapping[str, Any], name: str) -> Iterator[str]:
-    """Yield the lines of one estimator's figures."""
+    """Yield the lines with one estimator's figures."""
     estimator = next(item for item in result["estimators"] if item["name"] == name)
     analysis = result["analysis"]["estimators"][name]
     errors = estimator["errors"]
@@ -69,10 +69,10 @@ def table(result: Mapping[str, Any], name: str) -> Iterator[str]:
 
 
 def filled(text: str, place: str, lines: Iterable[str]) -> str:
-    """Return a page with what lies in one of its places replaced.
+    """Return a page with the text in one of its places replaced.
 
     Raises:
-        ValueError: it does not have that place, or twice.
+        ValueError: the page doesn't contain that place, or contains it more than once.
     """
     found = re.compile(rf"(<!-- figures {re.escape(place)} -->\n).*?(<!-- end -->)", re.DOTALL)
     body = "\n".join(lines)
@@ -83,7 +83,7 @@ def filled(text: str, place: str, lines: Iterable[str]) -> str:
 
 
 def fill(card: Path, place: str, lines: Iterable[str]) -> None:
-    """Replace what lies in a place of a card."""
+    """Replace the text in one of a card's places."""
     try:
         text = filled(card.read_text(encoding="utf-8"), place, lines)
     except ValueError as error:
@@ -92,7 +92,7 @@ def fill(card: Path, place: str, lines: Iterable[str]) -> None:
 
 
 def main() -> None:
-    """Fill the places of every card whose model is in the result."""
+    """Fill the places of every card whose model is in the results."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("results", nargs="+", metavar="PLACE=RESULT.json")
     parser.add_argument("--only", action="append", choices=CARDS, help="of these models")

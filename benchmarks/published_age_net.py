@@ -3,10 +3,10 @@
     agebench compare MODELS --dataset ... --detector ... --latency-pictures 0 --out RESULTS
     python -m benchmarks.published_age_net utkface=RESULTS/result.json fgnet-1-20=...
 
-Takes each estimator's figures out of the results and writes published_age_net.json and .md of
-results/; what other results brought before stays.  The commands are in the table.  UTKFace
-behind detectors is from tutorial_mistakes.json.  FG-NET's subjects 21 to 82 and
-All-Age-Faces are looked at once per release.
+Reads each estimator's figures from the results and writes published_age_net.json and .md in
+results/; figures from earlier calls are kept.  The commands are listed below the table.  Figures
+for UTKFace with detectors are from tutorial_mistakes.json.  FG-NET's subjects 21 to 82 and
+All-Age-Faces are evaluated once per release.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ SETS = {
     "all-age-faces": "All-Age-Faces, 1,000 by seed 0",
 }
 USUAL = {"utkface": "aligned"}
-"""Where faces are from if a row does not say it; `yolov8-face` for other sets."""
+"""Detector by set for rows that do not name one; `yolov8-face` for other sets."""
 
 MODELS = {
     "multicrop-resnet": "`multicrop-resnet`",
@@ -46,7 +46,7 @@ PUBLISHED = {
 }
 TUTORIAL = "caffe-age-net recipe=tutorial"
 SAMPLED = {"yolov8-face": "base", "opencv-ssd": "frame of opencv-ssd"}
-"""Rows of tutorial_mistakes.json that are the published network's behind a detector."""
+"""Rows of tutorial_mistakes.json with the published network's figures, by detector."""
 
 INTRODUCTION = """\
 # The published age_net, beside the others
@@ -77,11 +77,11 @@ class Figures:
     Attributes:
         n: pictures scored, of `total`.
         mae_years: mean absolute error; `low` and `high`: ends of its 95 % interval.
-        bias_years: mean of answer less truth.
-        exact, one_off: fraction of the right class, and of it or its neighbours; None for
-            estimators without the published classes.
-        weights_sha256: of its files, in order.
-        created: when, UTC; `command`: how.
+        bias_years: mean of predicted minus true age.
+        exact, one_off: fraction of pictures given the right class, and given it or a neighbour;
+            None for estimators without the published classes.
+        weights_sha256: SHA-256 of each weights file, in order.
+        created: date and time of the run, UTC; `command`: its command line.
     """
 
     n: int
@@ -98,7 +98,7 @@ class Figures:
 
 
 def key(estimator: str, detector: str) -> str:
-    """Return what figures are kept under; a runtime does not change them.
+    """Return the key of an estimator's figures, which does not depend on the runtime.
 
     >>> key("caffe-age-net@onnxruntime", "opencv-ssd")
     'caffe-age-net / opencv-ssd'
@@ -108,9 +108,9 @@ def key(estimator: str, detector: str) -> str:
 
 
 def figures_of(result: Mapping[str, Any]) -> dict[str, Figures]:
-    """Return the figures of every estimator of a result."""
+    """Return the figures of every estimator in a result."""
     found = {}
-    # Anyone who calls it as `python -m agebench` has another first word there.
+    # The first word differs if it was run as `python -m agebench`.
     arguments = ["agebench", *result["command"][1:]]
     for each in result["estimators"]:
         errors, classes = each["errors"], each["classes"] or {}
@@ -132,7 +132,7 @@ def figures_of(result: Mapping[str, Any]) -> dict[str, Figures]:
 
 
 def sampled(habits: Mapping[str, Any]) -> dict[str, Figures]:
-    """Return the published network's figures on UTKFace, behind detectors."""
+    """Return the published network's figures on UTKFace, by estimator and detector."""
     found = habits["sets"]["utkface"]
     figures = {}
     for detector, name in SAMPLED.items():
@@ -155,7 +155,7 @@ def sampled(habits: Mapping[str, Any]) -> dict[str, Figures]:
 
 
 def sample_note(habits: Mapping[str, Any]) -> str:
-    """Say where UTKFace's cells behind detectors are from."""
+    """Return a note on the source of UTKFace's figures with detectors."""
     found = habits["sets"]["utkface"]
     if found["pictures"] != found["of"]:
         raise SystemExit(
@@ -169,7 +169,7 @@ def sample_note(habits: Mapping[str, Any]) -> str:
 
 
 def cell(held: Mapping[str, Any] | None, *, short: bool = False) -> str:
-    """Return one cell: error and interval, and but for a short one pictures and bias."""
+    """Return one cell: error and interval and, unless `short`, number of pictures and bias."""
     if held is None:
         return NOT_MEASURED
     text = f"{held['mae_years']:.2f} ({held['low']:.2f} to {held['high']:.2f})"
@@ -177,7 +177,7 @@ def cell(held: Mapping[str, Any] | None, *, short: bool = False) -> str:
 
 
 def rows(held: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
-    """Return the table's rows: a title, and a cell for each of `SETS`."""
+    """Return the table's rows: a title and one cell for each of `SETS`."""
 
     def row(estimator: str, detector: str | None) -> list[str]:
         return [
@@ -193,14 +193,14 @@ def rows(held: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, list[str]]]:
 
 
 def markdown(held: Mapping[str, Mapping[str, Any]], habits: Mapping[str, Any]) -> str:
-    """Return the page; `habits` is tutorial_mistakes.json."""
+    """Return the page; `habits` is the content of tutorial_mistakes.json."""
     lines = [f"| | {' | '.join(SETS.values())} |", "|---" * (len(SETS) + 1) + "|"]
     lines += [f"| {title} | {' | '.join(cells)} |" for title, cells in rows(held)]
     return "\n\n".join([INTRODUCTION, "\n".join(lines), sample_note(habits), COMMANDS]) + "\n"
 
 
 def main() -> None:
-    """Take the results in, write both files, print the table."""
+    """Read the results, write both files and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("results", nargs="*", metavar="SET=RESULT.json", help=", ".join(SETS))
     path = RESULTS / "published_age_net.json"

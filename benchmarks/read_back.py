@@ -1,9 +1,9 @@
-"""A checkpoint to train on from, out of an exported multi-crop file.
+"""Recover a trainable checkpoint from an exported multi-crop file.
 
-An ONNX file holds each batch normalisation folded into the convolution before it.  Here they are
-taken apart again: the filters get the length that new ones have, and the statistics are measured on
-training pictures, so that the network gives the same ages and can learn on.  The views' own heads
-are not in the file and start over.
+In the ONNX file, each batch normalisation is folded into the preceding convolution.  This script
+separates them: filters are rescaled to the norm of newly initialised ones, and the statistics are
+measured on training pictures, so that the network predicts the same ages and can be trained
+further.  The views' own heads are not in the file and are initialised anew.
 
     python benchmarks/read_back.py pretrained/multicrop-resnet.onnx \
         --settings pretrained/multicrop-resnet-2.toml --root UTKFACE --out RUN
@@ -42,7 +42,7 @@ BATCHES = 24
 
 
 def pairs(module: nn.Module, hint: str) -> Iterator[tuple[str, nn.Conv2d, BatchNorm]]:
-    """Yield convolutions with their normalisations in the order of the export, and its hint."""
+    """Yield name prefix, convolution and its normalisation, in the order of the export."""
     if isinstance(module, Block):
         yield from pairs(module.residual, hint)
         yield from pairs(module.shortcut, f"{hint}_shortcut")
@@ -57,10 +57,10 @@ def pairs(module: nn.Module, hint: str) -> Iterator[tuple[str, nn.Conv2d, BatchN
 
 @torch.no_grad()
 def fill(model: MultiCropResNet, weights: dict[str, Tensor]) -> None:
-    """Put the file's weights into the network; normalisations do nothing but add."""
+    """Copy the file's weights into the network; normalisations only add their bias."""
     seen: dict[str, int] = defaultdict(int)
     for view, backbone in model.backbones.items():
-        for hint, layer, norm in pairs(backbone, f"{view}_trunk"):  # as files call it
+        for hint, layer, norm in pairs(backbone, f"{view}_trunk"):  # its name in the file
             seen[hint] += 1
             suffix = f"_{seen[hint]}" if seen[hint] > 1 else ""
             folded = weights[f"{hint}_weights{suffix}"]
@@ -83,7 +83,7 @@ def fill(model: MultiCropResNet, weights: dict[str, Tensor]) -> None:
 
 @torch.no_grad()
 def unfold(model: MultiCropResNet, batches: Iterator[tuple[Any, Any]]) -> None:
-    """Give every normalisation the statistics of what reaches it, and the filters new length."""
+    """Rescale the filters and set each normalisation's statistics to those of its input."""
     found = [pair for backbone in model.backbones.values() for pair in pairs(backbone, "")]
     sums = [[torch.zeros(len(layer.weight), dtype=torch.double)] * 2 for _, layer, _ in found]
     count = 0
@@ -104,7 +104,7 @@ def unfold(model: MultiCropResNet, batches: Iterator[tuple[Any, Any]]) -> None:
     for (mean_sum, square_sum), (_, layer, norm) in zip(sums, found, strict=True):
         mean, spread = mean_sum / count, square_sum / count - (mean_sum / count).square()
         outputs, inputs = layer.weight.shape[:2]
-        length = (2 * inputs / outputs) ** 0.5  # of a filter drawn as He et al. 2015
+        length = (2 * inputs / outputs) ** 0.5  # norm of a filter initialised as in He et al. 2015
         own = layer.weight.double().flatten(1).norm(dim=1).clamp_min(1e-6)
         factor = length / own
         layer.weight.mul_(factor.float()[:, None, None, None])
@@ -115,7 +115,7 @@ def unfold(model: MultiCropResNet, batches: Iterator[tuple[Any, Any]]) -> None:
 
 
 def views(settings: TrainSettings, pictures: TrainingPictures) -> Iterator[tuple[Any, Any]]:
-    """Yield augmented batches of a fraction of the training part."""
+    """Yield augmented batches from a fraction of the training part."""
     faces = pictures.gather(settings.data.train_part, fraction=0.25)
     batches = Batches(faces, settings.model.crop, settings.augment, 0, torch.device("cpu"))
     for step in range(BATCHES):

@@ -2,12 +2,12 @@
 
     python benchmarks/regions.py --fgnet FGNET --utkface UTKFACE --sheets FOLDER --out FILE.json
 
-The sheets show real faces: they go to a folder outside of the repository.  The measurement:
+The sheets show real faces: write them to a folder outside the repository.  Measured are:
 
 - eye and mouth regions from the detector's landmarks against those from FG-NET's own points:
-  intersection over union (IoU), median and share under 0.5;
-- every view under each detector against yolov8-face: median IoU;
-- error in years of hse-mobilenet under each detector, on the pictures that all found a face in.
+  intersection over union (IoU), median and fraction below 0.5;
+- every view with each detector against yolov8-face: median IoU;
+- MAE in years of hse-mobilenet with each detector, on the pictures where all found a face.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ TILE_PX = 100
 
 
 def patch_iou(first: Patch, second: Patch) -> float:
-    """Return intersection over union of two turned rectangles."""
+    """Return the intersection over union of two rotated rectangles."""
     corners = [
         cv2.boxPoints((patch.center_xy, (patch.width, patch.height), np.degrees(patch.roll_rad)))
         for patch in (first, second)
@@ -58,7 +58,7 @@ def region_ious(
     images: Sequence[Image],
     region: str,
 ) -> list[float]:
-    """Return the IoU of a region per picture that both have a frame for."""
+    """Return the IoU of a region for each picture with a frame in both sequences."""
     return [
         patch_iou(*(REGIONS[region](frame, image.shape[:2]) for frame in (one, other)))
         for one, other, image in zip(first, second, images, strict=True)
@@ -67,14 +67,14 @@ def region_ious(
 
 
 def detect_all(detector: FaceDetector, images: Sequence[Image]) -> list[FaceFrame | None]:
-    """Return the canonical frame of the largest face of each picture."""
+    """Return the canonical frame of the largest face in each picture."""
     found = [detector.detect(image) for image in images]
     chosen = map(chosen_face, found)
     return [None if face is None else canonical_frame(face, detector.spec) for face in chosen]
 
 
 def own_frames(samples: Sequence[Sample]) -> list[FaceFrame | None]:
-    """Return the frames of FG-NET's own points."""
+    """Return the canonical frames computed from FG-NET's own points."""
     spec = load_detector("aligned").spec
     frames: list[FaceFrame | None] = []
     for sample in samples:
@@ -86,7 +86,7 @@ def own_frames(samples: Sequence[Sample]) -> list[FaceFrame | None]:
 
 
 def by_proportion(frames: Sequence[FaceFrame | None]) -> list[FaceFrame | None]:
-    """Return the frames without their points, so that proportions have to stand for them."""
+    """Return the frames without landmarks, so that regions are placed by proportion."""
     return [
         None if frame is None else FaceFrame(frame.center_xy, frame.height, frame.roll_rad)
         for frame in frames
@@ -96,7 +96,7 @@ def by_proportion(frames: Sequence[FaceFrame | None]) -> list[FaceFrame | None]:
 def draw_sheet(
     images: Sequence[Image], frames: Sequence[FaceFrame | None], file: Path, rows: int = 24
 ) -> None:
-    """Write one row per face, one column per region."""
+    """Write a sheet with one row per face and one column per region."""
     spec = CropSpec(
         {
             name: ViewSpec(name, (TILE_PX, TILE_PX), align=name != "original", border="constant")
@@ -123,7 +123,7 @@ def draw_sheet(
 
 
 def summary(ious: Sequence[float]) -> dict[str, float | int]:
-    """Return n, median and share under 0.5."""
+    """Return n, median and fraction below 0.5."""
     values = np.asarray(ious)
     return {
         "n": len(values),
@@ -137,7 +137,7 @@ def errors_by_detector(
     images: Sequence[Image],
     samples: Sequence[Sample],
 ) -> dict[str, float]:
-    """Return the MAE of hse-mobilenet per detector, where all found a face."""
+    """Return the MAE of hse-mobilenet by detector, on pictures where all found a face."""
     estimator = load_estimator("hse-mobilenet")
     common = [
         index

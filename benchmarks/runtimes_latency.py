@@ -3,10 +3,10 @@
     python benchmarks/runtimes_latency.py --threads 2
     python benchmarks/runtimes_latency.py --checkpoint runs/best.safetensors
 
-age_net (random weights): Caffe under cv2.dnn, its ONNX file under cv2.dnn and under onnxruntime in
-float32 and with 8-bit numbers.  A checkpoint: PyTorch, and its ONNX file under the same three.
-Timed is `predict` on crops that are already cut: pixels to blob, network, decoding.  The contenders
-take turns (A B C, A B C, ...), so that a drift of the machine hits all alike.
+age_net (random weights): Caffe under cv2.dnn, its ONNX file under cv2.dnn and under onnxruntime,
+in float32 and in 8 bits.  A checkpoint: PyTorch, and its ONNX files in the same three ways.  The
+time is that of `predict` on crops that are already cut: pixels to blob, network, decoding.  The
+estimators are called in turn (A B C, A B C, ...), so that drift of the machine affects all equally.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ WARM_UP = 3
 
 
 def export_both(candidate: Candidate, folder: Path, name: str) -> list[str]:
-    """Write the float32 and the 8-bit file; return references to what is timed."""
+    """Write the float32 and the 8-bit file; return references to the estimators to time."""
     whole, small = folder / f"{name}.onnx", folder / f"{name}.int8.onnx"
     export(candidate, whole, check=False)
     calibration = generated(candidate.spec.crop, 32, 1)
@@ -52,7 +52,7 @@ def export_both(candidate: Candidate, folder: Path, name: str) -> list[str]:
 
 
 def contenders(options: argparse.Namespace, folder: Path) -> dict[str, Estimator]:
-    """Return what is timed, by its name in the table."""
+    """Return the estimators to time, by name in the table."""
     caffemodel = folder / "random.caffemodel"
     random_age_net(caffemodel, seed=0)
     source = CaffeAgeNet(caffemodel)
@@ -70,7 +70,7 @@ def contenders(options: argparse.Namespace, folder: Path) -> dict[str, Estimator
 
 
 def time_all(estimators: dict[str, Estimator], batch: int, rounds: int) -> dict[str, list[float]]:
-    """Return milliseconds per call of each estimator; they take turns."""
+    """Return the milliseconds of each call by estimator; estimators are called in turn."""
     crops = {name: generated(item.spec.crop, batch, 3) for name, item in estimators.items()}
     samples: dict[str, list[float]] = {name: [] for name in estimators}
     for turn in range(WARM_UP + rounds):
@@ -84,7 +84,7 @@ def time_all(estimators: dict[str, Estimator], batch: int, rounds: int) -> dict[
 
 
 def markdown(results: dict[int, dict[str, list[float]]], about: dict[str, object]) -> str:
-    """Return the table, with each time as a ratio to the first of its model."""
+    """Return the table; ratios are to the median of the first row of the same model."""
     lines = [
         "# One model under several runtimes",
         "",
@@ -106,7 +106,7 @@ def markdown(results: dict[int, dict[str, list[float]]], about: dict[str, object
 
 
 def measure(options: argparse.Namespace) -> str:
-    """Time everything, write the raw samples, and return the table."""
+    """Time all estimators, write the raw times and return the table."""
     import onnxruntime
 
     before = os.getloadavg()[0] if hasattr(os, "getloadavg") else None
@@ -137,7 +137,7 @@ def measure(options: argparse.Namespace) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, write the results, print the table; return the exit status."""
+    """Measure, write the results and print the table; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--checkpoint", type=Path, help="a trained multi-crop model as well")
     parser.add_argument("--threads", type=int, default=2)

@@ -1,4 +1,4 @@
-"""The faces of the bundled sample: chips, put into groups, and averaged to composites."""
+"""Faces of the bundled sample: chips are grouped and averaged into composites."""
 
 from __future__ import annotations
 
@@ -21,46 +21,47 @@ SOURCES = 12
 """Faces in a composite."""
 
 SPREAD_YEARS, OLD_SPREAD_YEARS = 1.0, 3.0
-"""How far a source's age may be from the composite's label, and where all are above `OLD`."""
+"""Maximum difference between a source's age and the composite's label; the second value applies if
+all sources are older than `OLD_YEARS`."""
 
 OLD_YEARS = 60
 APART_YEARS = 1.5
-"""Least distance between the labels of two composites of one gender."""
+"""Minimum difference between the labels of two composites of one gender."""
 
 PER_AGE = 16
 """Maximum number of faces of one gender and age; the most frontal ones are used."""
 
 SIDE_PX = 200
 PAD_PX = 100
-"""Detectors look for a face with room around it."""
+"""Padding for detection: detectors expect some space around a face."""
 
 MOST_TURNED_PX = 12.0
-"""A face is too far turned if, after the best similarity transform, one of its five points is
-further than this from the place that it usually has."""
+"""A face is turned too far if, after the best similarity transform, one of its five points is
+farther than this from its median position."""
 
 MOST_ALIKE = 0.5
-"""Faces whose detail correlates more are not put into one composite: they may be one person.
+"""Faces whose detail correlates more than this are not combined: they may be the same person.
 
-The record tells what fraction of all pairs, nearly all of different people, this is.
+The record states the fraction of all pairs above this; nearly all pairs are of different people.
 """
 
 DETAIL_SIGMAS_PX = (2.0, 8.0)
-"""Gaussian blurs whose difference is that detail."""
+"""Standard deviations of the two Gaussian blurs whose difference is the detail."""
 
 FACE_ROWS, FACE_COLUMNS = slice(30, 165), slice(40, 160)
-"""Where the face is in a chip; only there pixels are compared."""
+"""Position of the face in a chip; only these pixels are compared."""
 
 
 @dataclass(frozen=True, eq=False)
 class Chip:
-    """One source.
+    """One source of a composite.
 
     Attributes:
-        sample: whose label it has.
+        sample: the sample with its label.
         image_bgr: its picture, uint8 (200, 200, 3).
         points_xy: eyes, nose tip and mouth corners, (5, 2).
-        turned_px: how far a point is from where it usually is, at most.
-        detail: what tells it from other faces, a vector of length 1.
+        turned_px: maximum distance of a point from its median position, after alignment.
+        detail: detail that distinguishes it from other faces, a vector of length 1.
     """
 
     sample: Sample
@@ -71,14 +72,14 @@ class Chip:
 
     @property
     def age(self) -> float:
-        """The label, years."""
+        """The age label, years."""
         assert self.sample.age_years is not None  # noqa: S101 - UTKFace has no ranges
         return self.sample.age_years
 
 
 @dataclass(frozen=True, eq=False)
 class Composite:
-    """What one file shows."""
+    """One composite, which becomes one file."""
 
     name: str
     gender: str
@@ -99,13 +100,13 @@ class Composite:
 
 
 def one_of_each(samples: Iterable[Sample], contents: PictureContents) -> list[Sample]:
-    """Leave out all copies of a picture but the first."""
+    """Return the samples without copies: the first of each group of duplicates is kept."""
     copies = {name for group in contents.duplicates for name in group.members[1:]}
     return [sample for sample in samples if sample.name not in copies]
 
 
 def find_points(sample: Sample, detector: FaceDetector) -> tuple[Image, Floats] | None:
-    """Read a chip and return it with its five points; None where no face is found."""
+    """Return a chip's pixels and five points; None if it has no face or the wrong size."""
     image = read_image(sample.path)
     padded = cv2.copyMakeBorder(image, PAD_PX, PAD_PX, PAD_PX, PAD_PX, cv2.BORDER_REPLICATE)
     face = chosen_face(detector.detect(np.asarray(padded, np.uint8)))
@@ -123,7 +124,7 @@ def similarity(source_xy: Floats, target_xy: Floats) -> tuple[complex, complex]:
 
 
 def make_chips(found: Mapping[str, tuple[Image, Floats]], samples: Sequence[Sample]) -> list[Chip]:
-    """Compare every face with all of them."""
+    """Return the chips, with `turned_px` and `detail` relative to all faces."""
     usual: Floats = np.median([points for _, points in found.values()], axis=0)
     turned, details = [], []
     for image, points in found.values():
@@ -151,7 +152,10 @@ def _unit(vector: Floats) -> Floats:
 
 
 def in_order(chips: Iterable[Chip], seed: int) -> list[Chip]:
-    """Sort chips by age, the oldest first, and drawn at random within an age."""
+    """Return chips sorted by age, oldest first, in random order within an age.
+
+    Faces turned too far are omitted; at most `PER_AGE` are used per age.
+    """
     by_age: dict[float, list[Chip]] = defaultdict(list)
     for chip in sorted(chips, key=lambda chip: (chip.turned_px, chip.sample.name)):
         if chip.turned_px <= MOST_TURNED_PX and len(by_age[chip.age]) < PER_AGE:
@@ -165,7 +169,7 @@ def in_order(chips: Iterable[Chip], seed: int) -> list[Chip]:
 
 
 def groups(chips: Sequence[Chip]) -> Iterator[tuple[Chip, ...]]:
-    """Yield groups of neighbours in age that do not look alike; no chip is in two."""
+    """Yield disjoint groups of chips that are close in age and do not look alike."""
     start, before = 0, np.inf
     while start + SOURCES <= len(chips):
         group = chips[start : start + SOURCES]
@@ -182,9 +186,9 @@ def groups(chips: Sequence[Chip]) -> Iterator[tuple[Chip, ...]]:
 
 
 def warp(chip: Chip, target_xy: Floats) -> Image:
-    """Warp a chip so that its five points come to lie on the target's.
+    """Warp a chip so that its five points coincide with the target's.
 
-    Around the face it is moved by a similarity transform; thin plates bend in between.
+    The chip's border follows a similarity transform; a thin-plate spline interpolates in between.
     """
     ends = np.linspace(0, SIDE_PX - 1, 3)
     border = np.array([(x, y) for x in ends for y in ends if (x, y) != (ends[1], ends[1])])

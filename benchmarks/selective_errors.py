@@ -1,4 +1,4 @@
-"""How well a measure of doubt tells large errors from small ones.
+"""How well a measure of uncertainty ("doubt") separates large errors from small ones.
 
 Used by view_gain.py.
 """
@@ -16,12 +16,12 @@ DRAWS = 2000
 
 
 def selective_mae(doubt: Floats, errors: Floats) -> Floats:
-    """Return the mean absolute error of the k least doubtful pictures, for k = 1 to n.
+    """Return the mean absolute error of the k least uncertain pictures, for k = 1 to n.
 
-    Pictures of equal doubt count with their mean error: their order is not known.
+    Pictures with equal uncertainty are each given their mean error, as they have no order.
 
     Args:
-        doubt: shape (n,), in any unit.
+        doubt: uncertainty, shape (n,), in any unit.
         errors: absolute errors, years, shape (n,).
 
     >>> selective_mae(np.array([1, 1, 2]), np.array([0.0, 2.0, 4.0])).tolist()
@@ -38,7 +38,7 @@ def area(doubt: Floats, errors: Floats) -> float:
 
 
 def mae_without(doubt: Floats, errors: Floats, rejected: float) -> float:
-    """Return the mean error without that fraction of the pictures, the most doubtful ones."""
+    """Return the MAE without the fraction `rejected` of the pictures that is most uncertain."""
     kept = len(errors) - round(rejected * len(errors))
     return float(selective_mae(doubt, errors)[kept - 1])
 
@@ -52,7 +52,7 @@ def area_differences(
 ) -> dict[str, tuple[float, float]]:
     """Return the 95 % interval of each area minus that of `base`, by the percentile bootstrap.
 
-    People are drawn, each with all of their pictures; None is a person of its own.
+    People are resampled, each with all of their pictures; each None is a separate person.
     """
     codes = cluster_codes(people)
     count = int(codes.max()) + 1

@@ -1,9 +1,9 @@
-"""How long and how much memory the statistics of 100,000 pictures and 3 estimators take.
+"""Time and memory that the statistics of 100,000 pictures and 3 estimators take.
 
     python benchmarks/statistics_scale.py
 
-The predictions are synthetic: half of the people have five pictures, two estimators have a
-distribution, and one picture in a hundred has no face.
+The predictions are synthetic: half of the pictures show people with five pictures each, two
+estimators predict a distribution, and one picture in a hundred has no face.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SPREAD_YEARS = {"sharp": 5.0, "blunt": 9.0}
 
 
 def _outcomes(generator: np.random.Generator, true: Any, name: str) -> list[Any]:
-    """Make one estimator's outcomes, distributions scored in parts as the harness does."""
+    """Return one estimator's outcomes; distributions are scored in parts, as in the harness."""
     if name == "constant":
         return [{"status": "ok", "years": 30.0, "class_index": None, "nll": None} for _ in true]
     spread = _SPREAD_YEARS[name]
@@ -61,7 +61,7 @@ def _outcomes(generator: np.random.Generator, true: Any, name: str) -> list[Any]
 
 
 def synthetic_pictures(pictures: int, seed: int = 0) -> list[Picture]:
-    """Return the pictures of a result."""
+    """Return synthetic pictures in the form in which results store them."""
     generator = np.random.default_rng(seed)
     true = generator.integers(0, 100, pictures).astype(np.float64)
     outcomes = {name: _outcomes(generator, true, name) for name in NAMES}
@@ -83,7 +83,7 @@ def synthetic_pictures(pictures: int, seed: int = 0) -> list[Picture]:
 
 
 def main() -> None:
-    """Measure, print and write down."""
+    """Measure, print the figures and write them to results/."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pictures", type=int, default=100_000)
     pictures = parser.parse_args().pictures

@@ -1,12 +1,12 @@
-"""A teacher for `agebench train`: the weighted mean of several estimators, asked once.
+"""A teacher for `agebench train`: the weighted mean of several estimators, computed once.
 
     python -m benchmarks.teacher_answers SETTINGS --root UTKFACE -o answers.safetensors \
         --member multicrop-resnet=0.6 --member hse-mobilenet=0.4
 
-The pictures are those that the settings train on: the sets of `data.extra`, and with --own the
-training part too.  Where a picture is labelled with an age range, the answer is multiplied by the
-range, which fades by a factor e per year outside: what remains is where in the range the age lies.
-A picture of which the answer lies outside of the range almost wholly gets none.
+The pictures are those that the settings train on: the sets of `data.extra` and, with --own, the
+training part.  If the label is an age range, the teacher's distribution is multiplied by a window
+that is 1 within the range and falls by a factor of e per year outside; the result says where in the
+range the age lies.  Pictures with almost all of the distribution outside the range get no answer.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ LEAST_INSIDE = 0.02
 
 
 def within_ranges(probabilities: Floats, lows: Floats, highs: Floats) -> tuple[Floats, Floats]:
-    """Multiply answers by their labels' ranges.
+    """Restrict distributions to the age ranges of their labels.
 
     Args:
         probabilities: (n, 117), distributions over `YEARS`.
-        lows: (n,), first completed year of the label.
-        highs: (n,), the last.
+        lows: (n,), first completed year of each label's range.
+        highs: (n,), last completed year.
 
     Returns:
-        The distributions, rescaled, and how much of each lay in its range, (n,).
+        The distributions, normalised again, and the mass of each before that, (n,).
     """
     years = YEARS.midpoints
     outside = np.maximum(lows[:, None] - years, years - highs[:, None]).clip(0)
@@ -50,7 +50,7 @@ def within_ranges(probabilities: Floats, lows: Floats, highs: Floats) -> tuple[F
 
 
 def taught(answers: Answers, weights: Floats) -> tuple[list[str], Floats]:
-    """Return hashes and distributions of the pictures that the teacher has an answer to."""
+    """Return hashes and distributions of the pictures for which the teacher has an answer."""
     mean = np.tensordot(weights / weights.sum(), np.stack(answers.probabilities), axes=1)
     ranges = [item.age_range or (0, 116) for item in answers.samples]
     exact = np.array([item.age_years is not None for item in answers.samples])
@@ -62,7 +62,7 @@ def taught(answers: Answers, weights: Floats) -> tuple[list[str], Floats]:
 
 
 def sources(settings: TrainSettings, *, own: bool) -> dict[str, tuple[Dataset, FaceDetector]]:
-    """Return the data sets to be asked about, with their detectors."""
+    """Return the data sets that the teacher answers for, with their detectors."""
     found: dict[str, tuple[Dataset, FaceDetector]] = {}
     for name, extra in settings.data.extra.items():
         dataset = load_dataset(extra.dataset, extra.root or None)
@@ -78,7 +78,7 @@ def sources(settings: TrainSettings, *, own: bool) -> dict[str, tuple[Dataset, F
 
 
 def member(text: str) -> tuple[str, float]:
-    """Read "NAME=WEIGHT"."""
+    """Parse "NAME=WEIGHT"."""
     name, _, weight = text.rpartition("=")
     if not name or not float(weight) > 0:
         raise argparse.ArgumentTypeError(f"expected NAME=WEIGHT, such as hse-mobilenet=0.4: {text}")

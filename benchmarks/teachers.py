@@ -1,4 +1,4 @@
-"""What several estimators say of a data set's pictures, as distributions over single years.
+"""Predictions of several estimators for a data set, as distributions over single years.
 
 Used by `teacher_answers.py` and `clean_longevitynet.py`.
 """
@@ -18,24 +18,24 @@ from agebench.vision.faces import face_pictures
 from agebench.vision.images import MAX_PIXELS
 
 YEARS = AgeBins.single_years(0, 116)
-"""Bins of the answers: those of the bundled networks."""
+"""Bins of the distributions: those of the bundled networks."""
 
 BATCH = 32
 CHUNK = 1024
-"""Pictures decoded and detected, before the estimators answer to them."""
+"""Number of pictures that are decoded and cropped before the estimators run on them."""
 
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Answers:
-    """Of n pictures that have a face.
+    """Predictions for n pictures with a face.
 
     Attributes:
         samples: the pictures.
-        hashes: sha256 of their files.
-        faces: int (n,), how many were found.
-        probabilities: per estimator float64 (n, 117), a distribution over `YEARS`.
+        hashes: SHA-256 of their files.
+        faces: int (n,), number of faces found.
+        probabilities: for each estimator float64 (n, 117), distributions over `YEARS`.
     """
 
     samples: tuple[Sample, ...]
@@ -44,7 +44,7 @@ class Answers:
     probabilities: tuple[Floats, ...]
 
     def means(self) -> Floats:
-        """Return the expectation of each estimator for each picture, (estimators, n), years."""
+        """Return the expected age by estimator and picture, (estimators, n), years."""
         years = YEARS.midpoints
         return np.stack([probabilities @ years for probabilities in self.probabilities])
 
@@ -55,7 +55,7 @@ def ask(
     estimators: Sequence[Estimator],
     step: Callable[[], None],
 ) -> Answers:
-    """Ask all estimators about the largest face of every picture; others are passed over."""
+    """Run all estimators on the largest face of each picture; pictures without one are skipped."""
     parts = [
         _of_chunk(samples[start : start + CHUNK], detector, estimators, step)
         for start in range(0, len(samples), CHUNK)

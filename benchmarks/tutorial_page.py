@@ -1,9 +1,9 @@
-"""The figures of tutorial_mistakes.json as tables, and in docs/tutorial-mistakes.md.
+"""Tables of the figures of tutorial_mistakes.json, for results/ and docs/tutorial-mistakes.md.
 
     python -m benchmarks.tutorial_page
 
-writes them anew into the places `<!-- figures NAME -->` ... `<!-- end -->` of the page; a test
-holds that nothing else stands there.  The table of the whole is results/tutorial_mistakes.md.
+updates the sections `<!-- figures NAME -->` ... `<!-- end -->` of the page; a test checks that they
+are up to date.  The table of all rows is results/tutorial_mistakes.md.
 """
 
 from __future__ import annotations
@@ -55,11 +55,11 @@ LINES = {
     "the Caffe file by cv2.dnn": "the Caffe file under cv2.dnn, not ONNX under onnxruntime",
     "30 for everybody": "30 for everybody",
 }
-"""Rows of the page's table, and what they are called there."""
+"""Rows of the page's table, with their descriptions there."""
 
 
 def cell(value: Sequence[float], sign: str = "", digits: int = 2) -> str:
-    """Return mean and interval; no zero is below zero.
+    """Return mean and interval; a negative zero is written as zero.
 
     >>> cell((-0.04, -0.5, 2.0), "+", 1)
     '+0.0 (-0.5 to +2.0)'
@@ -69,12 +69,12 @@ def cell(value: Sequence[float], sign: str = "", digits: int = 2) -> str:
 
 
 def percentage(value: float | None) -> str:
-    """Return a share in percent; nothing for None."""
+    """Return a fraction in percent; an empty string for None."""
     return "" if value is None else f"{value:.0%}"
 
 
 def how_many(found: Mapping[str, Any], seed: int) -> str:
-    """Return how many pictures of how many.
+    """Return the number of pictures used and the total number, as text.
 
     >>> how_many({"pictures": 1000, "of": 2023}, 0)
     '1,000 of 2,023 pictures, sampled with seed 0'
@@ -85,7 +85,7 @@ def how_many(found: Mapping[str, Any], seed: int) -> str:
 
 
 def against(row: Mapping[str, Any], digits: int = 2) -> str:
-    """Return the difference from the base, bold where it is shown.
+    """Return the difference from the base, in bold if it is significant.
 
     >>> against({"difference_years": [1.5, 0.5, 2.5], "shown": "worse"}, 1)
     '**+1.5 (+0.5 to +2.5)**'
@@ -95,7 +95,7 @@ def against(row: Mapping[str, Any], digits: int = 2) -> str:
 
 
 def how_shown(result: Mapping[str, Any]) -> str:
-    """Return what the bold differences are, and what the intervals are not."""
+    """Return the explanation of bold differences and of the intervals."""
     tested = sum(
         row["p_value"] is not None
         for found in result["sets"].values()
@@ -141,7 +141,7 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 
 def costs(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what was measured, and the page's table."""
+    """Yield the page's table, preceded by the pictures used and the explanation."""
     fgnet, utkface = (result["sets"][name] for name in (FGNET, UTKFACE))
     ten = utkface["rows"]["ten crops"]
     fewer = ten["n"] + ten["none"]
@@ -171,7 +171,7 @@ def costs(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def boxes(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield how often the tutorials' detector sees what is not there."""
+    """Yield how often the tutorials' detector reports false faces."""
     fgnet, utkface = (result["sets"][name]["tutorials_detector"] for name in (FGNET, UTKFACE))
     yield (
         f"\nFor {fgnet['several_boxes']} of {fgnet['looked_at']} pictures of FG-NET, which show "
@@ -183,17 +183,17 @@ def boxes(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def better(rows: Mapping[str, Any]) -> list[str]:
-    """Return the changes that are shown to be better than the base."""
+    """Return the changes that are significantly better than the base."""
     return [name for name in LINES if rows[name]["shown"] == "better"]
 
 
 def changes(rows: Mapping[str, Any], *names: str) -> list[str]:
-    """Return what changes cost, in years with their intervals."""
+    """Return the cost of changes in years, with intervals."""
     return [cell(rows[name]["difference_years"], "+", 1) for name in names]
 
 
 def recipe(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield which changes are shown to help, on which set."""
+    """Yield the changes that help significantly, for each set."""
     for title, name in (("FG-NET", FGNET), ("UTKFace", UTKFACE)):
         rows = result["sets"][name]["rows"]
         found = [f"{LINES[each]} {changes(rows, each)[0]}" for each in better(rows)]
@@ -201,7 +201,7 @@ def recipe(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def why(result: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what else the figures say."""
+    """Yield the other findings."""
     fgnet, utkface = (result["sets"][name]["rows"] for name in (FGNET, UTKFACE))
     base, mean = utkface["base"], fgnet["no mean"]
     yield (
@@ -240,14 +240,14 @@ def why(result: Mapping[str, Any]) -> Iterator[str]:
 
 
 def page(text: str, result: Mapping[str, Any]) -> str:
-    """Return the page with its figures."""
+    """Return the page with its figures updated."""
     for name, lines in {"boxes": boxes, "costs": costs, "recipe": recipe, "why": why}.items():
         text = filled(text, name, lines(result))
     return text
 
 
 def main() -> None:
-    """Write the page anew."""
+    """Update the page."""
     held = json.loads((RESULTS / "tutorial_mistakes.json").read_text(encoding="utf-8"))
     write_whole(PAGE, page(PAGE.read_text(encoding="utf-8"), held))
 

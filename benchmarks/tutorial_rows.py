@@ -1,4 +1,4 @@
-"""From class probabilities to the rows of a table: years, classes, and what each change costs.
+"""Table rows from class probabilities: years, classes, and the cost of each change.
 
 Used by tutorial_mistakes.py.
 """
@@ -24,10 +24,10 @@ from benchmarks.tutorial_scenes import BASE, TUTORIAL, called, the_face
 from benchmarks.tutorial_shares import Probabilities
 
 MOST_TESTED = 100
-"""Changes on sets that are tested together, at most: as many swaps are tried as these need."""
+"""Maximum number of changes tested together on all sets; determines the number of permutations."""
 
 OFF_THE_FACE = 0.3
-"""A box that overlaps the true face by a smaller IoU shows something else."""
+"""A box with a lower IoU with the true face than this counts as off the face."""
 
 LABEL_LISTS = {
     "published": "0-2 4-6 8-12 15-20 25-32 38-43 48-53 60-100",
@@ -36,15 +36,15 @@ LABEL_LISTS = {
     "five years each": "0-5 5-10 11-15 16-20 21-25 26-30 31-35 36-40",
     "grown-ups alone": "15-20 15-20 15-20 15-20 25-32 38-43 48-53 48-53",
 }
-"""Lists that are found in public code beside this very file, by what is wrong with them."""
+"""Label lists used with this file in public code, by what is wrong with them."""
 
 FITTED_TOO = ("margin 20 %", "margin 40 %", "margin 70 %", "ten crops", "ten crops, mean image")
-"""Conditions that are shown with the fitted years too."""
+"""Conditions that are also listed with the fitted years."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Years and classes of one condition; NaN and -1 where there is no answer."""
+    """Years and classes for one condition; NaN and -1 for pictures without an answer."""
 
     years: Floats
     classes: npt.NDArray[np.int64]
@@ -56,23 +56,23 @@ class Row:
 
     Attributes:
         n: pictures with an answer.
-        none: pictures without a face to show.
-        mae_years: mean absolute error, and low and high end of its 95 % interval (the mean alone
-            where there are too few people to say).
-        difference_years: of the absolute error against the base, over the pictures for which both
-            have an answer; like `mae_years`, each interval for itself.
-        bias_years: mean of answer less truth.
+        none: pictures without a face.
+        mae_years: mean absolute error, and low and high end of its 95 % interval (only the mean if
+            there are too few people for an interval).
+        difference_years: absolute error minus that of the base, over the pictures for which both
+            have an answer; mean and interval as in `mae_years`, not corrected for multiple tests.
+        bias_years: mean of predicted minus true age.
         exact: fraction (0 to 1) of the pictures with an age in one of the network's classes that
             were given that class; None if there are none.
-        one_off: that class or the next.
-        in_classes: how many such pictures there are.
+        one_off: the same for that class or a neighbouring one.
+        in_classes: number of such pictures.
         given: how often each of the eight classes was the most probable one.
-        p_value: of the paired sign-flip test against the base; None for the base, and where there
-            are too few people to say.
+        p_value: of the paired sign-flip test against the base; None for the base, and if there
+            are too few people for a test.
         p_adjusted: the same after Holm's correction for the number of changes on all sets; None
-            before it was made.
-        shown: "better" or "worse" than the base, where `p_adjusted` is below 0.05 and the interval
-            leaves out 0 by a tenth of a year, the page's rounding; "" otherwise.
+            before the correction.
+        shown: "better" or "worse" than the base if `p_adjusted` is below 0.05 and the interval,
+            rounded to a tenth of a year as on the page, excludes 0; "" otherwise.
     """
 
     n: int
@@ -90,7 +90,7 @@ class Row:
 
 
 def middles(labels: str) -> Floats:
-    """Return the middle of each class of a list, years.
+    """Return the midpoint of each class in a list of labels, years.
 
     >>> middles("0-2 15-20").tolist()
     [1.0, 17.5]
@@ -99,7 +99,10 @@ def middles(labels: str) -> Floats:
 
 
 def answers(probabilities: Floats, tables: Mapping[str, Floats]) -> Iterator[tuple[str, Answer]]:
-    """Yield what the same probabilities become by each rule, from (n, 8) with rows of NaN."""
+    """Yield the answers of each rule, by name, from probabilities (n, 8).
+
+    Rows of NaN are pictures without an answer.
+    """
     there = ~np.isnan(probabilities).any(axis=1)
     classes = np.full(len(probabilities), -1)
     classes[there] = probabilities[there].argmax(axis=1)
@@ -128,7 +131,7 @@ def answers(probabilities: Floats, tables: Mapping[str, Floats]) -> Iterator[tup
 
 
 def row(answer: Answer, base: Answer, pictures: Pictures, none: int = 0) -> Row:
-    """Return one row's figures; `none` is how many pictures had no face to show."""
+    """Return one row's figures; `none` is the number of pictures without a face."""
     ages, people = pictures.ages, np.array(pictures.people, object)
     there = ~np.isnan(answer.years)
     both = there & ~np.isnan(base.years)
@@ -160,7 +163,7 @@ def row(answer: Answer, base: Answer, pictures: Pictures, none: int = 0) -> Row:
 
 
 def corrected(sets: Mapping[str, Mapping[str, Row]]) -> dict[str, dict[str, Row]]:
-    """Return the rows of all sets with p-values corrected together, and what is shown by them."""
+    """Return the rows of all sets with p-values corrected together, and `shown` set accordingly."""
     tested = [
         (name, key, each.p_value)
         for name, rows in sets.items()
@@ -180,10 +183,10 @@ def corrected(sets: Mapping[str, Mapping[str, Row]]) -> dict[str, dict[str, Row]
 
 
 def shown(pictures: Pictures, known: Mapping[str, Probabilities]) -> Pictures:
-    """Return those of the pictures that the network was shown.
+    """Return the pictures for which the network's probabilities are known.
 
     Raises:
-        ValueError: it was shown none.
+        ValueError: there are none.
     """
     samples = tuple(item for item in pictures.samples if "base" in known.get(item.name, {}))
     if not samples:
@@ -197,9 +200,9 @@ def measure(
     """Return all rows of one set of pictures.
 
     Args:
-        pictures: what was shown, each under "base" at least.
-        known: the probabilities by picture and condition; a run that was interrupted may lack some.
-        tables: fitted years of the eight classes, by rule.
+        pictures: each must have probabilities under "base".
+        known: probabilities by picture and condition; some are missing after an interrupted run.
+        tables: fitted years for the eight classes, by rule.
     """
     by_picture = [known[item.name] for item in pictures.samples]
     nothing = [float("nan")] * 8
@@ -228,12 +231,12 @@ def measure(
 
 @dataclass(frozen=True)
 class Invented:
-    """How often a detector sees more than the one face that is there.
+    """How often a detector reports false faces in pictures of one person.
 
     Attributes:
-        looked_at: pictures in which a face is and this detector found something.
-        several_boxes: of these, with more than one box.
-        best_is_off_the_face: of these, where the best-scored box is somewhere else.
+        looked_at: pictures with a face in which this detector found something.
+        several_boxes: those of them with more than one box.
+        best_is_off_the_face: those of them in which the box with the best score misses the face.
     """
 
     looked_at: int
@@ -244,12 +247,12 @@ class Invented:
 def invented(
     pictures: Pictures, faces: Mapping[str, Mapping[str, Sequence[Face]]], spec: DetectorSpec
 ) -> Invented:
-    """Count pictures in which the tutorials' detector sees more than there is.
+    """Count the pictures in which the tutorials' detector reports false faces.
 
     Args:
-        pictures: which show one person each.
-        faces: by detector and picture, of `BASE` and `TUTORIAL`.
-        spec: of `BASE`, whose frame is taken for the true face.
+        pictures: pictures of one person each.
+        faces: faces found by `BASE` and `TUTORIAL`, by detector and picture.
+        spec: of `BASE`, whose frame is taken as the true face.
     """
     looked = several = off = 0
     for item in pictures.samples:

@@ -1,4 +1,4 @@
-"""What the published age network is shown: one habit of tutorials changed at a time.
+"""Inputs of the published age network, with one habit of tutorials changed at a time.
 
 Used by tutorial_mistakes.py.
 """
@@ -30,12 +30,12 @@ Blob = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Scene:
-    """One picture with the face that each detector says is its only one.
+    """One picture, with one face chosen for each detector.
 
     Attributes:
         image_bgr: the picture.
-        faces: by detector; None where it found none.
-        specs: of the detectors.
+        faces: the chosen face by detector; None if it found none.
+        specs: the detectors' specifications, by detector.
     """
 
     image_bgr: Image
@@ -48,7 +48,7 @@ class Scene:
         return None if face is None else canonical_frame(face, self.specs[detector])
 
     def crop(self, view: ViewSpec, detector: str = BASE) -> Image | None:
-        """Return one crop (1, height, width, 3), or None."""
+        """Return one crop (1, height, width, 3), or None if there is none."""
         frame = self.frame(detector)
         if frame is None:
             return None
@@ -58,11 +58,11 @@ class Scene:
 
 @dataclass(frozen=True)
 class Condition:
-    """One way to show a picture to the network.
+    """One way to make the network's input from a picture.
 
     Attributes:
-        make: from a scene to the network's input (windows, 3, 227, 227); None without a face.
-        caffe: the published file is asked as it is, by cv2.dnn, not as ONNX.
+        make: returns the input (windows, 3, 227, 227) for a scene; None if it has no face.
+        caffe: run the published Caffe file under cv2.dnn instead of its ONNX version.
     """
 
     make: Callable[[Scene], Blob | None]
@@ -70,7 +70,7 @@ class Condition:
 
 
 def the_face(faces: Sequence[Face], detector: str) -> Face | None:
-    """Return the best score for the tutorials' detector, the largest box for others."""
+    """Return the face with the best score (tutorials' detector) or the largest box (others)."""
     if detector == TUTORIAL:
         return max(faces, key=lambda face: face.score, default=None)
     return chosen_face(faces)
@@ -82,7 +82,7 @@ def called(detector: str) -> str:
 
 
 def shrunk(scene: Scene, height_px: float) -> Scene:
-    """Return the scene as a camera further away would show it: the face so many pixels tall."""
+    """Return the scene reduced so that the face is at most `height_px` tall."""
     frame = scene.frame(BASE)
     face = scene.faces[BASE]
     if frame is None or face is None or frame.height <= height_px:
@@ -102,7 +102,7 @@ def view(margin_px: float = 20.0, margin: float = 0.0, side: int = WINDOW) -> Vi
 
 
 def box_view(margin_px: float = 20.0) -> ViewSpec:
-    """Return a view of the detector's own box, cut and squashed as tutorials do."""
+    """Return a view of the detector's own box, cropped and squashed to a square as in tutorials."""
     return ViewSpec("box", (WINDOW, WINDOW), margin_px=margin_px, border="slice")
 
 
@@ -113,13 +113,13 @@ def to_blob(
     rgb: bool = False,
     scale: float = 1,
 ) -> Blob | None:
-    """Return pixels as cv2.dnn.blobFromImage does: less the mean, then times the scale.
+    """Return the blob that cv2.dnn.blobFromImage makes: pixels minus the mean, times the scale.
 
     Args:
         pixels: uint8 (n, height, width, 3), B, G, R; None gives None.
-        mean: subtracted from the first, second and third channel of what the network is shown.
-        rgb: as `swapRB`: the channels are swapped, the mean is not.
-        scale: a factor.
+        mean: subtracted from the first, second and third channel of the network's input.
+        rgb: like `swapRB`, swaps the channels but not the mean.
+        scale: factor applied after subtracting the mean.
     """
     if pixels is None:
         return None
@@ -129,10 +129,10 @@ def to_blob(
 
 
 def conditions(mean_image: Blob) -> dict[str, Condition]:
-    """Return what is changed, by name; ten crops, which cost most, come last.
+    """Return the conditions by name; ten crops, the slowest, come last.
 
     Args:
-        mean_image: of the network's makers, float32 (3, 256, 256).
+        mean_image: mean image published with the network, float32 (3, 256, 256).
     """
     resized = cv2.resize(mean_image.transpose(1, 2, 0), (WINDOW, WINDOW))
     small_mean = np.asarray(resized, np.float32).transpose(2, 0, 1)

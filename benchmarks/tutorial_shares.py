@@ -1,4 +1,4 @@
-"""Class probabilities of every picture under every condition, kept so that a run can go on.
+"""Class probabilities of every picture under every condition, cached so that runs can resume.
 
 Used by tutorial_mistakes.py.
 """
@@ -24,7 +24,7 @@ from benchmarks.tutorial_scenes import DETECTORS, Blob, Condition, Scene, the_fa
 CROPS_AT_ONCE = 32
 
 Probabilities: TypeAlias = dict[str, list[float] | None]
-"""Probabilities of the eight classes by condition; None where there was no face."""
+"""Probabilities of the eight classes by condition; None if there was no face."""
 
 
 class Network(Protocol):
@@ -35,10 +35,10 @@ class Network(Protocol):
 
 
 def ask(network: Network, blobs: Mapping[str, Blob]) -> dict[str, list[float]]:
-    """Return class probabilities by name, averaged over the windows of one.
+    """Return class probabilities by name, averaged over the windows of each blob.
 
-    Windows that are equal to the last bit are asked about once; what a window is asked with does
-    not change its answer.
+    Bit-identical windows are run only once; the result for a window does not depend on the others
+    in its batch.
     """
     rows: dict[bytes, int] = {}
     windows: list[Blob] = []
@@ -64,12 +64,12 @@ def _run(network: Network, windows: Sequence[Blob]) -> Floats:
 
 
 def probabilities_file(pictures: Pictures, cache: Path) -> Path:
-    """Return where the probabilities of a set of pictures are kept."""
+    """Return the path of the file that caches the probabilities of a set of pictures."""
     return cache / f"{pictures.name}.shares.jsonl"
 
 
 def read_probabilities(path: Path) -> dict[str, Probabilities]:
-    """Return what earlier calls kept, by picture; lines of one picture add up."""
+    """Return the cached probabilities by picture; lines of the same picture are merged."""
     known: dict[str, Probabilities] = {}
     for record in kept_records(path):
         known.setdefault(record["name"], {}).update(record["shares"])
@@ -84,10 +84,10 @@ def ask_missing(
     caffe: Network,
     clock: Clock,
 ) -> None:
-    """Ask for the probabilities that earlier calls did not, and keep them by picture and condition.
+    """Compute the probabilities that are not cached yet, and cache them by picture and condition.
 
     Raises:
-        OutOfTimeError: the clock ran out; the same call resumes.
+        OutOfTimeError: the time limit was reached; the same call resumes.
     """
     path = probabilities_file(pictures, cache)
     known = read_probabilities(path)

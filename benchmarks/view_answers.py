@@ -1,4 +1,4 @@
-"""Answers of the bundled network without some of its views, about faces altered in several ways.
+"""Predictions of the bundled network with subsets of its views, for faces altered in several ways.
 
 Used by view_gain.py.
 """
@@ -64,11 +64,11 @@ CHANGES: Mapping[str, Change] = MappingProxyType(
         "sunglasses": lambda image_bgr, frame, _name: with_sunglasses(image_bgr, frame),
     }
 )
-"""The alterations; those of `agebench.vision.variants` have its names."""
+"""The alterations; those from `agebench.vision.variants` have the same names as there."""
 
 
 class SplitNetwork:
-    """The bundled network in two parts, so that each view is seen once for all subsets."""
+    """The bundled network in two parts, so that each view is processed once for all subsets."""
 
     def __init__(self) -> None:
         file = read_age_file(resolve(FILE).path)
@@ -78,7 +78,7 @@ class SplitNetwork:
         self._joint = _opened(parts, ("features", PRESENT), (AGE, PROBABILITIES))
 
     def answers(self, crops: Crops) -> tuple[Floats, Floats]:
-        """Return ages (n, subsets) and probabilities (n, subsets, bins) of n faces."""
+        """Return ages (n, subsets) and probabilities (n, subsets, bins) for n faces."""
         features = self._backbones.run(feeds_of(crops, VIEWS, with_present=False))["features"]
         ages, probabilities = [], []
         for there in SUBSETS.values():
@@ -97,14 +97,14 @@ def _opened(parts: Extractor, inputs: Sequence[str], outputs: Sequence[str]) -> 
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """What the network says of n faces, each changed in several ways.
+    """Predictions for n faces, each altered in several ways.
 
     Attributes:
         true_years: shape (n,).
-        people: who each is; None where that is not known.
+        people: the identity of each face; None if unknown.
         years: shape (n, changes, subsets).
         widths: of the central 80 % interval with all views, years, shape (n, changes).
-        left_out: the pictures without a face or a view, in words.
+        left_out: a description of the pictures without a face or a view.
     """
 
     true_years: Floats
@@ -120,7 +120,7 @@ class Answers:
 
 
 def ask(dataset: Dataset, detector: FaceDetector, network: SplitNetwork) -> Answers:
-    """Return the answers for all faces of a data set of which all views can be cut."""
+    """Return the answers for all faces in a data set for which all views can be cut."""
     left_out, rows = LeftOut(), []
     pictures = face_pictures(
         dataset.samples, detector, [network.spec.crop], workers=1, max_pixels=MAX_PIXELS
@@ -162,7 +162,7 @@ _NUMBERS = ("true_years", "years", "widths")
 
 
 def kept(file: Path, network: SplitNetwork, make: Callable[[], Answers]) -> Answers:
-    """Return the answers in a file of these weights and changes, or make and keep them."""
+    """Return the answers cached in `file` for these weights and changes, or make and cache them."""
     made_by = {"sha256": network.sha256, "changes": list(CHANGES)}
     if file.is_file():
         with np.load(file) as arrays:

@@ -1,11 +1,11 @@
-"""What each view of `multicrop-resnet` contributes: its answers with views withheld.
+"""Contribution of each view of `multicrop-resnet`, from predictions with views withheld.
 
     python -m benchmarks.view_gain --utkface UTKFACE --fgnet FGNET --answers FOLDER
 
-The pictures are the validation part of `utkface-full` and FG-NET's subjects 1 to 20, as they are
-and altered.  The spread of the answers with and without views is compared, as a measure of doubt,
-with the width of the network's own interval.  A network from which a view is withheld is not one
-trained without it: see ablation.py.  Answers are kept in FOLDER, and read from there the next time.
+The pictures are the validation part of `utkface-full` and FG-NET's subjects 1 to 20, unchanged and
+altered.  As a measure of uncertainty ("doubt"), the spread of the predictions with and without
+views is compared with the width of the network's own interval.  Withholding a view is not the same
+as training without it: see ablation.py.  Predictions are cached in FOLDER and reused by later runs.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from benchmarks.view_answers import CHANGES, SUBSETS, Answers, SplitNetwork, ask
 RESULTS = Path(__file__).parent / "results" / "view_gain.json"
 
 SPREAD = ("all", "face", "face+eyes", "face+mouth")
-"""The subsets whose disagreement is a measure of doubt."""
+"""The subsets of views whose disagreement is used as a measure of uncertainty."""
 
 REJECTED = (0.1, 0.2, 0.5)
 OWN = "own interval"
@@ -54,7 +54,7 @@ COLUMNS = {
 
 
 def error_rows(errors: Floats, people: Sequence[str | None]) -> dict[str, list[float]]:
-    """Return `COLUMNS` by subset, for signed errors of shape (n, subsets).
+    """Return the "errors" of `COLUMNS` by subset, from signed errors of shape (n, subsets).
 
     Raises:
         ValueError: too few people for an interval.
@@ -76,7 +76,7 @@ def _rounded(rows: Mapping[str, Sequence[float]]) -> dict[str, list[float]]:
 
 
 def doubts(answers: Answers, changes: Sequence[int]) -> tuple[dict[str, Floats], Floats]:
-    """Return each measure of doubt, and the absolute errors with all views, for some changes."""
+    """Return the measures of uncertainty and the absolute errors with all views, for `changes`."""
     chosen = [list(SUBSETS).index(name) for name in SPREAD]
     width = answers.widths[:, changes].ravel()
     spread = answers.years[:, changes][..., chosen].std(axis=-1).ravel()
@@ -93,7 +93,7 @@ def doubts(answers: Answers, changes: Sequence[int]) -> tuple[dict[str, Floats],
 
 
 def doubt_rows(answers: Answers, changes: Sequence[int]) -> dict[str, list[float]]:
-    """Return `COLUMNS` by measure of doubt, for some changes."""
+    """Return the "doubt" of `COLUMNS` by measure of uncertainty, for `changes`."""
     measures, errors = doubts(answers, changes)
     people = [
         f"picture {row}" if person is None else person
@@ -112,7 +112,7 @@ def doubt_rows(answers: Answers, changes: Sequence[int]) -> dict[str, list[float
 
 
 def figures(answers: Answers) -> dict[str, Any]:
-    """Return all figures of one set."""
+    """Return all figures for one set."""
     errors = answers.errors
     return {
         "n": len(errors),
@@ -155,7 +155,7 @@ def table(sets: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def sources(args: argparse.Namespace) -> Iterator[tuple[str, Callable[[], Dataset], str]]:
-    """Yield name, loader and detector of the sets that the command line asks for."""
+    """Yield name, loader and detector of each set given on the command line."""
     if args.sample:
         yield "sample", lambda: load_dataset("sample"), "aligned"
     if args.utkface:
@@ -170,7 +170,7 @@ def _validation(root: str) -> Dataset:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Read the command line, measure and write the results."""
+    """Read the command line, measure, and write the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--utkface")
     parser.add_argument("--fgnet")
