@@ -9,20 +9,19 @@ Runtime itself computes the tables, with the operations that are removed.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from agebench.errors import ModelError
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource, Tensor
-from agebench.runtimes.graph_index import GraphIndex
 from agebench.runtimes.onnx_runtime import OnnxRuntimeModel
-from agebench.runtimes.pixel_blocks import BlockConvolution, in_blocks, to_blocks
 from agebench.types import Image
 from agebench.vision.opencv import cv2
 
@@ -90,24 +89,19 @@ class PixelInput:
         view: the pixels in it.
         mirrored: the view whose mirror images follow in the batch; "" for none.
         table: value of each level of each channel, float32 or uint8 (3, 256).
-        blocks: the convolution that takes blocks of 2x2 pixels as channels; None if the input is
-            (n, 3, height, width).
     """
 
     name: str
     view: str
     mirrored: str
     table: Tensor
-    blocks: BlockConvolution | None = None
 
     def values(self, pixels: Mapping[str, Image]) -> Tensor:
-        """Return the input.
+        """Return the input, (n, 3, height, width), or 2 n with mirror images.
 
         Args:
             pixels: of each view, uint8 (n, height, width, 3), contiguous.
         """
-        if self.blocks is not None:
-            return to_blocks(pixels[self.view], self.table, self.blocks)
         planes = self._looked_up(pixels[self.view], 2 if self.mirrored else 1)
         if self.mirrored:
             count, width = len(planes) // 2, planes.shape[-1]
@@ -160,7 +154,7 @@ def split_pixels(
     Returns:
         The inputs that replace views; empty if the graph has another form.
     """
-    graph = GraphIndex(model.graph)
+    graph = _GraphIndex(model.graph)
     starts = [start for view in views if (start := _start(graph, view, views)) is not None]
     if not starts:
         return ()
@@ -170,17 +164,15 @@ def split_pixels(
         return ()
     if any(table.dtype not in _TYPES for table in tables):
         return ()
-    inputs = []
-    for start, table in zip(starts, tables, strict=True):
-        _, _, height, width = graph.input_shape(start.view)
-        blocks = None if start.mirrored else in_blocks(graph, start.end, (height, width))
-        name = start.end if blocks is None else blocks.name
-        inputs.append(PixelInput(name, start.view, start.mirrored, table, blocks))
+    inputs = tuple(
+        PixelInput(start.end, start.view, start.mirrored, table)
+        for start, table in zip(starts, tables, strict=True)
+    )
     _replace_starts(model.graph, views, inputs)
-    return tuple(inputs)
+    return inputs
 
 
-def _start(graph: GraphIndex, view: str, views: Sequence[str]) -> _Start | None:
+def _start(graph: _GraphIndex, view: str, views: Sequence[str]) -> _Start | None:
     shape = graph.input_shape(view)
     if len(shape) != 4 or shape[1] != _CHANNELS:
         return None
@@ -197,7 +189,7 @@ def _start(graph: GraphIndex, view: str, views: Sequence[str]) -> _Start | None:
     return _Start(view, mirrored, begin, tuple(steps), end) if steps else None
 
 
-def _mirror_of(graph: GraphIndex, node: onnx.NodeProto, view: str) -> str:
+def _mirror_of(graph: _GraphIndex, node: onnx.NodeProto, view: str) -> str:
     """Return the view whose mirror images the node puts behind the pixels of `view`; or ""."""
     if node.op_type != "Concat" or (len(node.input), len(node.output)) != (2, 1):
         return ""
@@ -214,7 +206,7 @@ def _mirror_of(graph: GraphIndex, node: onnx.NodeProto, view: str) -> str:
     return other if fits else ""
 
 
-def _pointwise_user(graph: GraphIndex, value: str) -> onnx.NodeProto | None:
+def _pointwise_user(graph: _GraphIndex, value: str) -> onnx.NodeProto | None:
     """Return the only node that takes a value, if it treats all pixels of a channel alike."""
     node = graph.only_user(value)
     if node is None or node.op_type not in _POINTWISE or graph.attributes(node):
@@ -253,19 +245,15 @@ def _replace_starts(
     graph: onnx.GraphProto, views: Sequence[str], replaced: Sequence[PixelInput]
 ) -> None:
     """Give the graph its new inputs, and remove the nodes that are not needed any more."""
-    index = GraphIndex(graph)
-    blocks = {item.blocks.replaced: item.blocks for item in replaced if item.blocks is not None}
-    nodes: list[onnx.NodeProto] = []
-    for node in graph.node:
-        new = next((blocks[name] for name in node.output if name in blocks), None)
-        nodes += [node] if new is None else new.nodes
-    nodes = _needed(nodes, [item.name for item in graph.output], {item.name for item in replaced})
+    index = _GraphIndex(graph)
+    outputs = [item.name for item in graph.output]
+    nodes = _needed(graph.node, outputs, {item.name for item in replaced})
     used = {name for node in nodes for name in node.input}
     inputs = [item for item in graph.input if item.name not in views or item.name in used]
     inputs += [_value_info(item, index.input_shape(item.view)) for item in replaced]
-    rest = onnx.GraphProto(name=graph.name, node=nodes, input=inputs, output=graph.output)
-    rest.initializer.extend([*graph.initializer, *(item.weights for item in blocks.values())])
-    graph.CopyFrom(rest)
+    kept = onnx.GraphProto(name=graph.name, node=nodes, input=inputs, output=graph.output)
+    kept.initializer.extend(graph.initializer)
+    graph.CopyFrom(kept)
 
 
 def _needed(
@@ -283,8 +271,67 @@ def _needed(
 def _value_info(item: PixelInput, shape: Sequence[int]) -> onnx.ValueInfoProto:
     _, channels, height, width = shape
     batch = "2 n" if item.mirrored else "n"
-    sizes = (batch, channels, height, width)
-    if item.blocks is not None:
-        border = 2 * item.blocks.border
-        sizes = (batch, (height + border) // 2, (width + border) // 2, 4 * channels)
-    return helper.make_tensor_value_info(item.name, _TYPES[item.table.dtype], sizes)
+    kind = _TYPES[item.table.dtype]
+    return helper.make_tensor_value_info(item.name, kind, (batch, channels, height, width))
+
+
+class _GraphIndex:
+    """Nodes, constants and inputs of a graph by name; the graph must not change meanwhile."""
+
+    def __init__(self, graph: onnx.GraphProto) -> None:
+        self._users: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
+        self._makers: dict[str, onnx.NodeProto] = {}
+        for node in graph.node:
+            for name in dict.fromkeys(node.input):
+                self._users[name].append(node)
+            self._makers.update(dict.fromkeys(node.output, node))
+        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
+        self._inputs = {item.name: item for item in graph.input}
+        self._outputs = frozenset(item.name for item in graph.output)
+
+    def users(self, value: str) -> Sequence[onnx.NodeProto]:
+        """Return the nodes that take a value, in the graph's order."""
+        return tuple(self._users.get(value, ()))
+
+    def only_user(self, value: str) -> onnx.NodeProto | None:
+        """Return the only node that takes a value, as its first input, if it has one output."""
+        users = self.users(value)
+        alone = len(users) == 1 and users[0].input[0] == value and len(users[0].output) == 1
+        return users[0] if alone and not self.is_output(value) else None
+
+    def maker(self, value: str) -> onnx.NodeProto | None:
+        """Return the node that makes a value; None for inputs and constants."""
+        return self._makers.get(value)
+
+    def is_output(self, value: str) -> bool:
+        """Return whether the graph returns a value."""
+        return value in self._outputs
+
+    def constant(self, name: str) -> Tensor | None:
+        """Return a stored tensor of float32 or whole numbers; None if there is none."""
+        tensor = self._tensors.get(name)
+        kinds = (TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32)
+        if tensor is None or tensor.data_type not in (*kinds, TensorProto.INT64):
+            return None
+        try:
+            return np.asarray(numpy_helper.to_array(tensor))
+        except ValueError:  # fewer numbers than its shape says
+            return None
+
+    def input_shape(self, name: str) -> tuple[int, ...]:
+        """Return the shape of an input, 0 for sides that are not fixed; () if there is no such."""
+        item = self._inputs.get(name)
+        dims = () if item is None else item.type.tensor_type.shape.dim
+        return tuple(dim.dim_value for dim in dims)
+
+    @staticmethod
+    def attributes(node: onnx.NodeProto) -> dict[str, object]:
+        """Return a node's attributes by name: numbers, lists of numbers; None if unreadable."""
+        return {item.name: _value(item) for item in node.attribute}
+
+
+def _value(attribute: onnx.AttributeProto) -> object:
+    try:
+        return helper.get_attribute_value(attribute)
+    except ValueError:  # of an unknown type
+        return None

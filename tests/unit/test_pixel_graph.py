@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
@@ -115,17 +116,16 @@ def test_more_faces_than_a_batch_and_any_memory_layout() -> None:
 @pytest.mark.parametrize("file", FILES)
 def test_what_is_removed(file: str) -> None:
     model = _model(file)
-    before = {node.op_type for node in model.graph.node}
+    before = Counter(node.op_type for node in model.graph.node)
     inputs = split_pixels(model, VIEWS, Path(file))
     onnx.checker.check_model(model, full_check=True)
     assert [item.view for item in inputs] == list(VIEWS)
     assert {item.name for item in inputs} | {"present"} == {i.name for i in model.graph.input}
-    after = [node.op_type for node in model.graph.node]
+    removed = before - Counter(node.op_type for node in model.graph.node)
     levels = (np.arange(256) - 127.5) / 64
     if file == FILE:
         assert {item.mirrored for item in inputs} - set(VIEWS) == set()
-        assert "Gather" in before
-        assert "Gather" not in after
+        assert removed == {"Concat": 3, "Gather": 3, "Mul": 3, "Sub": 3}
         for item in inputs:
             assert item.mirrored == item.view
             assert np.array_equal(item.table, np.tile(levels.astype(np.float32), (3, 1)))
@@ -133,10 +133,9 @@ def test_what_is_removed(file: str) -> None:
         # Halves are rounded to even numbers.
         expected = np.clip(np.rint(levels * 64) + 128, 0, 255)
         for item in inputs:
-            assert item.blocks is not None
-            assert (item.mirrored, item.blocks.fill, item.blocks.border) == ("", 128, 3)
+            assert item.mirrored == ""
             assert np.array_equal(item.table, np.tile(expected.astype(np.uint8), (3, 1)))
-        assert after.count("Transpose") == len(VIEWS)
+        assert removed == {"Mul": 3, "QuantizeLinear": 3, "Sub": 3}
 
 
 @pytest.mark.parametrize("runtime", ["cv2dnn", "torch"])
@@ -265,43 +264,3 @@ def test_nodes_in_a_circle_end_the_search() -> None:
     source = ModelSource("onnx", Path("m.onnx"), inputs=("a", "b"), pixels=("a", "b"))
     with pytest.raises(ModelError, match=r"m\.onnx"):
         PixelModel(replace(source, data=model.SerializeToString()))
-
-
-@pytest.mark.parametrize("weight", [-65, 65])
-def test_weights_whose_sums_may_overflow_stay(weight: int) -> None:
-    """Without newer instructions the sum of two products saturates, so that their order matters."""
-    model = _model(SMALL_FILE)
-    stored = next(t for t in model.graph.initializer if t.name == "eyes_trunk_weights_quantized")
-    weights = numpy_helper.to_array(stored).copy()
-    weights[0, 0, 0, 0] = weight
-    stored.CopyFrom(numpy_helper.from_array(weights, stored.name))
-    spec = _opened(SMALL_FILE, as_stored=True).spec.crop
-    crops = generated(spec, 2)
-    found = split_pixels(_copy(model), VIEWS, Path(SMALL_FILE))
-    assert [item.blocks is not None for item in found] == [True, False, True]
-    assert found[1].name == "eyes_scaled_QuantizeLinear_Output"
-    del model.graph.input[3]
-    ones = np.ones((2, 3, 1, 1), np.float32)
-    model.graph.initializer.append(numpy_helper.from_array(ones, "present"))
-    pixels = {name: crops.views[name].transpose(0, 3, 1, 2) for name in VIEWS}
-    _require_same(model, pixels, "age")
-
-
-def _copy(model: onnx.ModelProto) -> onnx.ModelProto:
-    copied = onnx.ModelProto()
-    copied.CopyFrom(model)
-    return copied
-
-
-@pytest.mark.parametrize(
-    ("kind", "name", "value"),
-    [("Conv", "strides", [1, 1]), ("Conv", "pads", [3, 3, 2, 3]), ("Conv", "dilations", [2, 2])],
-)
-def test_other_convolutions_take_no_blocks(kind: str, name: str, value: list[int]) -> None:
-    model = _model(SMALL_FILE)
-    node = next(n for n in model.graph.node if n.op_type == kind and "eyes_scaled" in n.input[0])
-    kept = [item for item in node.attribute if item.name != name]
-    del node.attribute[:]
-    node.attribute.extend([*kept, helper.make_attribute(name, value)])
-    found = split_pixels(model, VIEWS, Path(SMALL_FILE))
-    assert [item.blocks is not None for item in found] == [True, False, True]
