@@ -54,7 +54,10 @@ class _Column:
 
 
 def ranking_lines(joined: Joined, width: int = DEFAULT_WIDTH) -> Iterator[Text]:
-    """Yield the ranking, best first, no line wider than `width` (from 40) terminal cells."""
+    """Yield the ranking, best first, no line wider than `width` (from 40) terminal cells.
+
+    Columns that don't fit are named in a last line.
+    """
     entries = joined.entries
     pictures = of_people(counted(int(joined.rows.sum()), "picture"), joined.number_of_people)
     yield Text(f"Error in years on {pictures}", "bold")
@@ -70,6 +73,10 @@ def ranking_lines(joined: Joined, width: int = DEFAULT_WIDTH) -> Iterator[Text]:
         name = set_cell_size(without_middle(names[row], room), room)
         yield Text((" " * _GAP).join([name, *cells]).rstrip())
         yield from _cautions(joined, entry, width)
+    omitted = "; ".join(column.title for column in columns if column not in kept)
+    if omitted:
+        hint = f"Too narrow for {omitted}. A wider terminal shows these columns."
+        yield from map(Text, textwrap.wrap(hint, width))
 
 
 def without_middle(name: str, room: int) -> str:

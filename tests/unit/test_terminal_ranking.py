@@ -40,9 +40,19 @@ def joined(write_result: Write, make_result: Make) -> Joined:
 def test_no_line_is_wider_than_the_terminal(joined: Joined, width: int) -> None:
     lines = [line.plain for line in ranking_lines(joined, width)]
     assert max(map(cell_len, lines)) <= width
+    table = lines[: next((at for at, line in enumerate(lines) if "Too narrow" in line), None)]
     # Every estimator has a line of its own, whatever the width.
-    assert sum(not line.startswith("  ") for line in lines) == 2 + 4
+    assert sum(not line.startswith("  ") for line in table) == 2 + 4
     assert any("MAE" in line and "[95 %]" in line for line in lines[1:2])
+
+
+def test_columns_without_room_are_named(joined: Joined) -> None:
+    wide, narrow = ([line.plain for line in ranking_lines(joined, width)] for width in (140, 50))
+    assert not any("Too narrow" in line for line in wide)
+    hint = " ".join(narrow).partition("Too narrow for ")[2]
+    omitted = hint.partition(". A wider")[0].split("; ")
+    assert "ms" in omitted
+    assert all(title in wide[1] and title not in narrow[1] for title in omitted)
 
 
 def test_a_long_name_loses_its_middle_and_not_its_ends(joined: Joined) -> None:
