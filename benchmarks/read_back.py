@@ -14,7 +14,6 @@ further.  The views' own heads are not in the file and are initialised anew.
 from __future__ import annotations
 
 import argparse
-import shutil
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import zip_longest
@@ -27,7 +26,7 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from agebench.duplicates.training_hashes import RUN_HASHES
+from agebench.duplicates.training_hashes import RUN_HASHES, hashes_beside, read_training_hashes
 from agebench.protocols import no_progress
 from agebench.train.batches import Batches
 from agebench.train.checkpoint import Checkpoint
@@ -162,7 +161,8 @@ def main() -> None:
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
     Checkpoint(settings, {"history": []}, about, own, state, {}).write(arguments.out / BEST_FILE)
-    shutil.copy(arguments.file.with_suffix(".training-hashes.bin"), arguments.out / RUN_HASHES)
+    # Written anew, since the list next to the exported file names that file.
+    read_training_hashes(hashes_beside(arguments.file)).write(arguments.out / RUN_HASHES)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,8 @@ class ExportSettings:
 
     Attributes:
         name: of the model in the file; None for the model's own name.
-        flip: average over the mirror image, for a checkpoint; takes longer.
+        flip: average over the mirror image, for a checkpoint; takes longer. Names of views mirror
+            these views only, which takes less time.
         precision: "float32", "float16" or "int8"; the last needs real faces.
         tolerance_years: largest accepted difference of an age; None for 0.01 in float32, and those
             of `agebench.export.parity.TOLERANCES` for the others.
@@ -54,7 +55,7 @@ class ExportSettings:
     """
 
     name: str | None = None
-    flip: bool = False
+    flip: bool | tuple[str, ...] = False
     precision: Precision = "float32"
     tolerance_years: float | None = None
     check: bool = True
@@ -194,7 +195,7 @@ def _named(candidate: Candidate, name: str | None) -> Candidate:
         raise UsageError(f"--name: {error}") from error
 
 
-def candidate_of(name: str, *, flip: bool) -> Candidate:
+def candidate_of(name: str, *, flip: bool | tuple[str, ...]) -> Candidate:
     """Return the source: a checkpoint by its path, or an estimator by its name."""
     path = user_path(name)
     named = name.startswith("torch:")  # torch:FILE ends as a path of a checkpoint does
@@ -213,7 +214,7 @@ def candidate_of(name: str, *, flip: bool) -> Candidate:
     )
 
 
-def _flip_of(reference: Reference, *, flip: bool) -> bool:
+def _flip_of(reference: Reference, *, flip: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
     """Return whether ``torch:FILE [flip=...]`` averages over the mirror image.
 
     Raises:
@@ -231,15 +232,15 @@ def _flip_of(reference: Reference, *, flip: bool) -> bool:
             raise UsageError(f"option {name!r} is not part of an exported checkpoint: {hint}")
     text = reference.options.get("flip")
     try:
-        asked = flip if text is None else convert_option(text, bool)
+        asked = bool(flip) if text is None else convert_option(text, bool)
     except ValueError as error:
         raise UsageError(f"option flip={text!r} of 'torch': {error}") from error
     if flip and not asked:
         raise UsageError(f"--flip and flip={text} exclude each other: give one of them")
-    return bool(asked)
+    return flip or bool(asked)
 
 
-def _checkpoint(path: Path, *, flip: bool) -> Candidate:
+def _checkpoint(path: Path, *, flip: bool | tuple[str, ...]) -> Candidate:
     try:
         from agebench.export.multi_crop import checkpoint_candidate
     except ImportError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,9 @@ _OF_FACES = ("root", "detector", "face_detector", "protocol", "part", "sample", 
 )
 @advanced_option("--name", help="Name of the model in the file.")
 @click.option("--flip", is_flag=True, help="Average over the mirror image; slower.")
+@advanced_option(
+    "--flip-views", metavar="NAMES", help="Mirror only these views, such as face; faster."
+)
 @click.option("--fp16", is_flag=True, help="Use half precision.")
 @click.option("--int8", is_flag=True, help="Quantise to 8 bits; needs --dataset.")
 @advanced_option(
@@ -66,6 +70,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     export_detector: str | None,
     name: str | None,
     flip: bool,
+    flip_views: str | None,
     fp16: bool,
     int8: bool,
     tolerance: float | None,
@@ -95,7 +100,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
         raise UsageError("name a checkpoint or an estimator, or a detector with --export-detector")
     if export_detector is not None:
         of_faces = [name for name in _OF_FACES if name != "detector" or detector is not None]
-        options = ("name", "flip", "fp16", "int8", "tolerance", "dataset", *of_faces)
+        options = ("name", "flip", "flip_views", "fp16", "int8", "tolerance", "dataset", *of_faces)
         refuse_given(
             context,
             options,
@@ -109,8 +114,9 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     if int8 and dataset is None:
         raise UsageError("--int8 needs --dataset, for real faces to find the range of each number")
     _refuse_idle(context, dataset, check=not no_check, reduced=fp16 or int8)
+    mirrored = flip if flip_views is None else tuple(re.split(r"[\s,]+", flip_views.strip(", ")))
     precision: Precision = "float16" if fp16 else "int8" if int8 else "float32"
-    settings = ExportSettings(name, flip, precision, tolerance, check=not no_check)
+    settings = ExportSettings(name, mirrored, precision, tolerance, check=not no_check)
     pictures = CompareSettings(sample=sample, seed=seed, protocol=protocol, part=part)
     with progress_bars() as progress:
         done = export_onnx(

@@ -77,7 +77,7 @@ def _spec(file: AgeFile) -> EstimatorSpec:
         settings={
             "precision": written.precision,
             "missing": written.missing,
-            "mirrored": written.mirrored,
+            "mirrored": ", ".join(written.mirrored_views) or written.mirrored,
             "normalisation": f"in the graph: {written.normalisation}",
         },
         licence=written.licence,

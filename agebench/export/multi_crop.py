@@ -23,9 +23,9 @@ from agebench.runtimes.age_file import check_views, feeds_of
 from agebench.runtimes.onnx_metadata import PRESENT, PROBABILITIES, FileSpec, SourceFile, views_of
 from agebench.train.checkpoint import read_checkpoint
 from agebench.train.formulas import CoralHead
-from agebench.train.inference import distribution, load_model, mirror_partners
+from agebench.train.inference import Flip, distribution, flipped_views, load_model
 from agebench.train.losses import LOSSES, LossSpec
-from agebench.train.model_settings import ViewSettings
+from agebench.train.model_settings import ModelSettings
 from agebench.train.networks import SCALE, AgeNetwork, Colours, MultiCropResNet
 from agebench.types import AgeBins, Crops, Floats, LabelKind
 
@@ -50,34 +50,36 @@ class Inputs:
     Attributes:
         views: value of each view, in the order of the settings.
         present: value with the flags of the views that are present; "" with one view.
+        once: views without a mirror image, whose features are used for both halves of the batch.
     """
 
     views: Mapping[str, str]
     present: str
+    once: frozenset[str] = frozenset()
 
     @staticmethod
     def of(views: Sequence[str]) -> Inputs:
         """Return the graph's own inputs."""
         return Inputs({name: name for name in views}, PRESENT if len(views) > 1 else "")
 
-    def with_mirrored(self, graph: Graph, views: Mapping[str, ViewSettings]) -> Inputs:
+    def with_mirrored(self, graph: Graph, settings: ModelSettings, flip: Flip) -> Inputs:
         """Append the mirror images of the pictures to the batch.
 
         One run over twice the batch takes less time than two runs.
         """
-        partners = mirror_partners(views)
-        doubled = {}
+        views, partners = settings.views, flipped_views(settings, flip)
+        doubled = dict(self.views)
         for name, other in partners.items():
             turned = graph.mirrored(self.views[other], views[other].size_hw[1])
             doubled[name] = graph.node("Concat", [self.views[name], turned], f"{name}_both", axis=0)
-        order = [list(views).index(other) for other in partners.values()]
+        order = [list(views).index(partners.get(name, name)) for name in views]
         present = self.present
         if present and order != list(range(len(order))):
             places = graph.weight(order, "partners", whole=True)
             present = graph.node("Gather", [present, places], "present_mirrored", axis=1)
         if present:
             present = graph.node("Concat", [self.present, present], "present_both", axis=0)
-        return Inputs(doubled, present)
+        return Inputs(doubled, present, frozenset(views) - frozenset(partners))
 
 
 def add_multi_crop(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
@@ -99,7 +101,10 @@ def _late(graph: Graph, model: MultiCropResNet, inputs: Inputs) -> str:
         backbone: Any = model.backbones[name]
         planes = Planes(_colours(graph, model, name, value), model.settings.views[name].size_hw)
         # Named "trunk" in published files; a new export must give the same bytes.
-        parts.append(add_backbone(graph, backbone, planes, f"{name}_trunk"))
+        features = add_backbone(graph, backbone, planes, f"{name}_trunk")
+        if name in inputs.once:
+            features = graph.node("Concat", [features, features], f"{name}_twice", axis=0)
+        parts.append(features)
     if len(names) == 1:
         return parts[0]
     joined = graph.node("Concat", parts, "features", axis=1)
@@ -196,21 +201,20 @@ def _probabilities(graph: Graph, head: nn.Module, value: str, output: str) -> st
     return graph.named("Relu", [probabilities], output)
 
 
-def _add_probabilities(graph: Graph, model: MultiCropResNet, *, flip: bool) -> str:
+def _add_probabilities(graph: Graph, model: MultiCropResNet, *, flip: Flip) -> str:
     """Add the output `PROBABILITIES`; with `flip`, the mean over picture and mirror image."""
-    views = model.settings.views
-    inputs = Inputs.of(list(views))
+    inputs = Inputs.of(list(model.settings.views))
     if not flip:
         straight = add_multi_crop(graph, model, inputs)
         return _probabilities(graph, model.head, straight, PROBABILITIES)
-    both = add_multi_crop(graph, model, inputs.with_mirrored(graph, views))
+    both = add_multi_crop(graph, model, inputs.with_mirrored(graph, model.settings, flip))
     probabilities = _probabilities(graph, model.head, both, "shares")
     pairs = graph.reshape(probabilities, [2, -1, len(model.settings.bins)], "pairs")
     return graph.named("ReduceMean", [pairs], PROBABILITIES, axes=[0], keepdims=0)
 
 
 def _source(
-    model: MultiCropResNet, loss: LossSpec, rule: str, bins: AgeBins, *, flip: bool
+    model: MultiCropResNet, loss: LossSpec, rule: str, bins: AgeBins, *, flip: Flip
 ) -> YearsSource:
     views = list(model.settings.views)
     crop = model.settings.crop
@@ -242,7 +246,7 @@ def multi_crop_candidate(
     decode: str,
     about: ModelAbout | None = None,
     *,
-    flip: bool = False,
+    flip: Flip = False,
 ) -> Candidate:
     """Prepare a trained network for export.
 
@@ -251,7 +255,7 @@ def multi_crop_candidate(
         loss: defines the meaning of the head's output.
         decode: "expectation" or "median".
         about: metadata of the file.
-        flip: the graph averages the distributions of the picture and its mirror image.
+        flip: the graph averages the distributions of the picture and its mirror image; see `Flip`.
 
     Raises:
         UsageError: the decoding can't be exported.
@@ -280,7 +284,8 @@ def multi_crop_candidate(
         sources=about.sources,
         missing="learned" if len(model.settings.views) > 1 else "refused",
         normalisation=_normalisation(model),
-        mirrored=flip,
+        mirrored=bool(flip),
+        mirrored_views=() if isinstance(flip, bool) else flip,
         notes=about.notes,
     )
     graph = Graph()
@@ -298,7 +303,7 @@ def _normalisation(model: MultiCropResNet) -> str:
     return f"{'/'.join(sorted(modes))} channels, centred, times {SCALE:g}"
 
 
-def checkpoint_candidate(path: Path, *, flip: bool = False) -> Candidate:
+def checkpoint_candidate(path: Path, *, flip: Flip = False) -> Candidate:
     """Prepare a checkpoint of ``agebench train`` for export; its averaged weights, if any.
 
     Args:

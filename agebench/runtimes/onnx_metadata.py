@@ -110,6 +110,7 @@ class FileSpec:
             255.  Normalisation is inside the graph.
         normalisation: of pixels in the graph, in words.
         mirrored: the probabilities are the mean of those of the picture and its mirror image.
+        mirrored_views: the views that are mirrored for it, if not all are.
         sources: the files from which it was exported.
         trained_on, trained_sets, label_kind: as in `EstimatorSpec`.
         licence, source, citation, notes: as in `EstimatorSpec`.
@@ -135,6 +136,7 @@ class FileSpec:
     pixels: Literal["0..255"] = "0..255"
     normalisation: str = ""
     mirrored: bool = False
+    mirrored_views: tuple[str, ...] = ()
     source: str = ""
     citation: str = ""
     notes: tuple[str, ...] = ()

@@ -5,20 +5,26 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from agebench.errors import UsageError, WeightsError
+from agebench.references import suggestion
 from agebench.runtimes.base import wanted_threads
 from agebench.runtimes.torch_device import keep_to_threads, on_threads
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.losses import LOSSES, LossSpec
-from agebench.train.model_settings import ViewSettings
+from agebench.train.model_settings import ModelSettings, ViewSettings
 from agebench.train.networks import AgeNetwork, build_network
 from agebench.types import Crops, Floats
 from agebench.vision.regions import MIRRORED_REGIONS
+
+Flip: TypeAlias = bool | tuple[str, ...]
+"""Whether the distributions for a face and its mirror image are averaged; or, by name, the views
+that are mirrored for the second of the two, so that the others are processed only once."""
 
 
 def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
@@ -52,18 +58,18 @@ class TrainedNetwork:
         saved: the checkpoint.
         model: in evaluation mode.
         device: its name in torch.
-        flip: average the distributions of each face and its mirror image.
+        flip: average the distributions of each face and its mirror image; see `Flip`.
         threads: number of processor threads; None keeps PyTorch's default.
     """
 
     saved: Checkpoint
     model: AgeNetwork
     device: str
-    flip: bool = False
+    flip: Flip = False
     threads: int | None = None
 
     @staticmethod
-    def of(path: Path, device: str, *, flip: bool = False) -> TrainedNetwork:
+    def of(path: Path, device: str, *, flip: Flip = False) -> TrainedNetwork:
         """Read a checkpoint; the network uses the number of threads set by `use_threads`.
 
         Raises:
@@ -72,7 +78,7 @@ class TrainedNetwork:
         saved = read_checkpoint(path)
         model = load_model(saved, str(path)).to(device)
         if flip:
-            mirror_partners(saved.settings.model.views)  # fails here, not at the first face
+            flipped_views(saved.settings.model, flip)  # fails here, not at the first face
         device = str(next(model.parameters()).device)
         keep_to_threads(wanted_threads())
         return TrainedNetwork(saved, model, device, flip, wanted_threads())
@@ -101,7 +107,7 @@ def distribution(
     pixels: Mapping[str, Tensor],
     present: Mapping[str, Tensor],
     *,
-    flip: bool,
+    flip: Flip,
 ) -> Tensor:
     """Return a distribution per face, (n, bins).
 
@@ -110,15 +116,36 @@ def distribution(
         loss: converts the outputs to distributions.
         pixels: per view, (n, 3, height, width), B, G, R, 0 to 255.
         present: per view, (n, 1), 0 where it is missing.
-        flip: average the distributions of each face and its mirror image.
+        flip: average the distributions of each face and its mirror image; see `Flip`.
     """
     passes = [(pixels, present)]
     if flip:
-        partner = mirror_partners(model.settings.views)
+        partner = flipped_views(model.settings, flip)
         flipped = {name: pixels[other].flip(3) for name, other in partner.items()}
-        passes.append((flipped, {name: present[other] for name, other in partner.items()}))
+        there = {name: present[other] for name, other in partner.items()}
+        passes.append(({**pixels, **flipped}, {**present, **there}))
     probabilities = [loss.to_probabilities(model(*each).final) for each in passes]
     return torch.stack(probabilities).mean(0)
+
+
+def flipped_views(settings: ModelSettings, flip: Flip) -> dict[str, str]:
+    """Return the mirrored views, each with the one that it is the mirror image of.
+
+    Raises:
+        UsageError: the network has no view of that name, or only one of two eyes.
+    """
+    if isinstance(flip, bool):
+        return mirror_partners(settings.views) if flip else {}
+    for name in flip:
+        if name not in settings.views:
+            raise UsageError(
+                f"the network has no view {name!r}: {suggestion(name, settings.views)}"
+            )
+    if settings.fusion == "early":
+        raise UsageError(
+            "a network with early fusion has one input for all views: mirror all of them, or none"
+        )
+    return {name: _mirror_partner(name, settings.views) for name in flip}
 
 
 def mirror_partners(views: Mapping[str, ViewSettings]) -> dict[str, str]:

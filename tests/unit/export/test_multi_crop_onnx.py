@@ -105,6 +105,36 @@ def test_every_variant_gives_the_same_ages(variant: str, flip: bool, tmp_path: P
     assert written.report.worst.max_years < 2e-3
 
 
+@pytest.mark.parametrize("views", [("face",), ("eyes",), ("eyes", "face")])
+def test_only_the_named_views_are_mirrored(views: tuple[str, ...], tmp_path: Path) -> None:
+    model = random_model(SETTINGS["late"])
+    plain, both, some = (
+        multi_crop_candidate(model, LOSSES["dldl"], "expectation", flip=flip)
+        for flip in (False, True, views)
+    )
+    crops = generated(plain.spec.crop, 7, seed=1)
+    crops = replace(crops, present={**crops.present, "eyes": np.arange(7) != 2})
+    turned = {name: crops.views[name][:, :, ::-1].copy() for name in views}
+    halves = plain.source(crops), plain.source(replace(crops, views={**crops.views, **turned}))
+    # The distributions are averaged, and so are their means.
+    assert some.source(crops) == pytest.approx(np.mean(halves, axis=0), abs=1e-3)
+    whole = len(views) == len(crops.views)
+    assert np.allclose(some.source(crops), both.source(crops), atol=1e-3) == whole
+    out = tmp_path / "m.onnx"
+    written = export(some, out, crops=crops, described="seven")
+    assert written.report is not None
+    assert written.report.worst.max_years < 2e-3
+    assert load_estimator(f"onnx:{out}").spec.settings["mirrored"] == ", ".join(views)
+
+
+def test_views_to_be_mirrored_must_exist() -> None:
+    late, early = random_model(SETTINGS["late"]), random_model(SETTINGS["early"])
+    with pytest.raises(UsageError, match=r"no view 'fase'.*face"):
+        multi_crop_candidate(late, LOSSES["dldl"], "expectation", flip=("fase",))
+    with pytest.raises(UsageError, match="one input for all views"):
+        multi_crop_candidate(early, LOSSES["dldl"], "expectation", flip=("face",))
+
+
 @pytest.mark.parametrize("decode", ["expectation", "median"])
 def test_ranks_are_decoded_as_in_training(decode: str, tmp_path: Path) -> None:
     model = random_model(SETTINGS["late"], "coral")
