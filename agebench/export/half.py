@@ -26,6 +26,33 @@ def halve(model: onnx.ModelProto, kept: Collection[str]) -> onnx.ModelProto:
     return _Halving(model, kept).run()
 
 
+def store_in_half(model: onnx.ModelProto, least: int) -> None:
+    """Store large float32 tensors as float16, cast back when the model is loaded.
+
+    The computation stays in float32.  Tensors with a number above the largest float16 are left.
+
+    Args:
+        model: is changed.
+        least: number of elements from which a tensor is large.
+    """
+    before = onnx.GraphProto()
+    before.CopyFrom(model.graph)
+    casts, stored = list[onnx.NodeProto](), list[onnx.TensorProto]()
+    for tensor in before.initializer:
+        values = numpy_helper.to_array(tensor)
+        fits = values.dtype == np.float32 and np.abs(values).max(initial=0) <= _LARGEST
+        if values.size < least or not fits:
+            stored.append(tensor)
+            continue
+        name = f"{tensor.name}_half"
+        stored.append(numpy_helper.from_array(values.astype(np.float16), name))
+        kind = TensorProto.FLOAT
+        casts.append(helper.make_node("Cast", [name], [tensor.name], tensor.name, to=kind))
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend([*casts, *before.node])
+    model.graph.initializer.extend(stored)
+
+
 class _Halving:
     """Converts the nodes in order, and keeps track of the precision of each value."""
 

@@ -19,7 +19,7 @@ import onnx
 
 from agebench.errors import MissingDependencyError, ModelError
 from agebench.export.candidate import Candidate
-from agebench.export.half import halve
+from agebench.export.half import halve, store_in_half
 from agebench.export.parity import variants
 from agebench.export.writing import serialise
 from agebench.metrics.age_errors import mae
@@ -31,6 +31,8 @@ from agebench.util.process_pool import usable_cores
 
 TIMED_BATCHES = (1, 16)
 MIN_CALIBRATION_FACES = 16
+LARGE_WEIGHTS = 4096
+"""Number of weights from which a float32 tensor of an 8-bit file is stored in half precision."""
 
 _DECODING = frozenset({"Softmax", "ArgMax", "Gather"})
 # Values of the decoding and of the masks for missing views, by their names in exported graphs.
@@ -77,7 +79,8 @@ def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
     """Return the candidate with 8-bit weights and activations of the convolutions.
 
     Static quantisation with scales per channel; weights have 7 bits, because instructions of
-    older processors overflow with 8.
+    older processors overflow with 8.  Large weights that stay in float32 are stored in half
+    precision.
 
     Args:
         candidate: in float32.
@@ -120,6 +123,7 @@ def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
         )
         model = onnx.load(str(path))
     _drop_foreign(model)
+    store_in_half(model, LARGE_WEIGHTS)
     onnx.helper.set_model_props(model, {})
     return replace(candidate, model=model, spec=replace(candidate.spec, precision="int8"))
 

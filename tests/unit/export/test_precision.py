@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, checker
 
 from agebench import load_estimator
 from agebench.errors import ModelError, UsageError
 from agebench.export.candidate import Candidate
-from agebench.export.half import halve
+from agebench.export.half import halve, store_in_half
 from agebench.export.precision import kept_nodes, price_of, to_float16, to_int8
 from agebench.export.writing import export
 from agebench.runtimes.age_file import generated
@@ -78,6 +78,10 @@ def test_8_bit_numbers_are_near_and_refused_where_they_are_computed_otherwise(
     assert network.model.SerializeToString(deterministic=True) == before
     operators = {node.op_type for node in reduced.model.graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= operators
+    # The dense layers are computed in float32 and stored in half of that.
+    kinds = {tensor.name: tensor.data_type for tensor in reduced.model.graph.initializer}
+    assert kinds["joint_weights_half"] == TensorProto.FLOAT16
+    assert "joint_weights" not in kinds
     out = tmp_path / "i.onnx"
     written = export(reduced, out, crops=generated(network.spec.crop, 8), described="eight")
     assert written.report is not None
@@ -85,6 +89,22 @@ def test_8_bit_numbers_are_near_and_refused_where_they_are_computed_otherwise(
     assert any("8-bit" in reason for _, reason in written.report.skipped)
     with pytest.raises(UsageError, match="cv2dnn computes differently"):
         load_estimator(f"onnx:{out}@cv2dnn")
+
+
+def test_only_large_tensors_that_fit_are_stored_in_half(network: Candidate) -> None:
+    model = type(network.model)()
+    model.CopyFrom(network.model)
+    joint, head = (
+        next(item for item in model.graph.initializer if item.name == f"{name}_weights")
+        for name in ("joint", "head")
+    )
+    joint.raw_data = np.full(list(joint.dims), 1e6, np.float32).tobytes()
+    store_in_half(model, int(np.prod(head.dims)))
+    kinds = {tensor.name: tensor.data_type for tensor in model.graph.initializer}
+    assert kinds["joint_weights"] == TensorProto.FLOAT  # above 65504
+    assert kinds["head_weights_half"] == TensorProto.FLOAT16
+    assert kinds["joint_biases"] == TensorProto.FLOAT
+    checker.check_model(model, full_check=True)
 
 
 def test_calibration_needs_faces(network: Candidate) -> None:
