@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from agebench.errors import UsageError, WeightsError
-from agebench.references import suggestion
+from agebench.errors import UsageError, WeightsError, suggestion
 from agebench.runtimes.base import wanted_threads
 from agebench.runtimes.torch_device import keep_to_threads, on_threads
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
