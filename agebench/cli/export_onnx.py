@@ -114,7 +114,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     if int8 and dataset is None:
         raise UsageError("--int8 needs --dataset, for real faces to find the range of each number")
     _refuse_idle(context, dataset, check=not no_check, reduced=fp16 or int8)
-    mirrored = flip if flip_views is None else tuple(re.split(r"[\s,]+", flip_views.strip(", ")))
+    mirrored = flip if flip_views is None else _names(flip_views)
     precision: Precision = "float16" if fp16 else "int8" if int8 else "float32"
     settings = ExportSettings(name, mirrored, precision, tolerance, check=not no_check)
     pictures = CompareSettings(sample=sample, seed=seed, protocol=protocol, part=part)
@@ -130,6 +130,11 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
             progress=progress,
         )
     _print(done)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Return names separated by commas or spaces, each once."""
+    return tuple(dict.fromkeys(re.split(r"[\s,]+", text.strip(", "))))
 
 
 def _by_their_names(

@@ -96,6 +96,12 @@ def test_an_estimator_is_exported_and_compared_on_real_faces(
         (("torch:x.safetensors", "nonsense=1"), "'nonsense' is not part of an exported"),
         (("torch:x.safetensors", "flip=perhaps"), "option flip='perhaps' of 'torch'"),
         (("torch:x.safetensors", "flip=no", "--flip"), "--flip and flip=no exclude each other"),
+        (("torch:x.safetensors", "flip=no", "--flip-views", "face"), "exclude each other"),
+        (("caffe-age-net", "--flip-views", "face"), "--flip is for checkpoints"),
+        (
+            ("--export-detector", "yoloface-500k", "--flip-views", "face"),
+            "--flip-views is not for detectors",
+        ),
         (("torch:x.safetensors@cv2dnn:cuda",), "exported from PyTorch on the CPU"),
         (("torch:x.safetensors@torch:cuda",), "exported from PyTorch on the CPU"),
         (("caffe-age-net", "--tolerance", "-1"), "tolerance must be above 0"),
@@ -120,6 +126,24 @@ def test_flip_of_a_reference_is_that_of_the_option(
     out = tmp_path / "out.onnx"
     assert run(f"torch:{checkpoint}", *given, "-o", out, "--no-check") == 0
     assert AgeFile(out).spec.mirrored is mirrored
+
+
+def test_views_to_be_mirrored_are_named(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from agebench.train.checkpoint import read_checkpoint
+
+    (name, *_) = read_checkpoint(checkpoint).settings.model.views
+    out = tmp_path / "out.onnx"
+    assert run(checkpoint, "--flip-views", f" {name}, {name}", "-o", out, "--no-check") == 0
+    spec = AgeFile(out).spec
+    assert spec.mirrored
+    assert spec.mirrored_views == (name,)
+    for wrong in ("nose", ""):
+        out.unlink(missing_ok=True)
+        assert run(checkpoint, "--flip-views", wrong, "-o", out, "--no-check") == 2
+        assert f"no view {wrong!r}" in capsys.readouterr().err
+        assert not out.exists()
 
 
 def test_only_onnx_files_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
