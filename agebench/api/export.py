@@ -27,6 +27,7 @@ from agebench.references import Reference, parse_reference, user_path
 from agebench.registry.plugins import convert_option, load_estimator
 from agebench.runtimes.age_file import generated
 from agebench.runtimes.onnx_metadata import Precision, sources_of
+from agebench.train.model_settings import Flip
 from agebench.util.files import check_target
 from agebench.util.progress import shown_progress
 
@@ -55,7 +56,7 @@ class ExportSettings:
     """
 
     name: str | None = None
-    flip: bool | tuple[str, ...] = False
+    flip: Flip = False
     precision: Precision = "float32"
     tolerance_years: float | None = None
     check: bool = True
@@ -195,7 +196,7 @@ def _named(candidate: Candidate, name: str | None) -> Candidate:
         raise UsageError(f"--name: {error}") from error
 
 
-def candidate_of(name: str, *, flip: bool | tuple[str, ...]) -> Candidate:
+def candidate_of(name: str, *, flip: Flip) -> Candidate:
     """Return the source: a checkpoint by its path, or an estimator by its name."""
     path = user_path(name)
     named = name.startswith("torch:")  # torch:FILE ends as a path of a checkpoint does
@@ -214,7 +215,7 @@ def candidate_of(name: str, *, flip: bool | tuple[str, ...]) -> Candidate:
     )
 
 
-def _flip_of(reference: Reference, *, flip: bool | tuple[str, ...]) -> bool | tuple[str, ...]:
+def _flip_of(reference: Reference, *, flip: Flip) -> Flip:
     """Return whether ``torch:FILE [flip=...]`` averages over the mirror image.
 
     Raises:
@@ -240,7 +241,7 @@ def _flip_of(reference: Reference, *, flip: bool | tuple[str, ...]) -> bool | tu
     return flip or bool(asked)
 
 
-def _checkpoint(path: Path, *, flip: bool | tuple[str, ...]) -> Candidate:
+def _checkpoint(path: Path, *, flip: Flip) -> Candidate:
     try:
         from agebench.export.multi_crop import checkpoint_candidate
     except ImportError as error:

@@ -23,9 +23,9 @@ from agebench.runtimes.age_file import check_views, feeds_of
 from agebench.runtimes.onnx_metadata import PRESENT, PROBABILITIES, FileSpec, SourceFile, views_of
 from agebench.train.checkpoint import read_checkpoint
 from agebench.train.formulas import CoralHead
-from agebench.train.inference import Flip, distribution, flipped_views, load_model
+from agebench.train.inference import distribution, flipped_views, load_model
 from agebench.train.losses import LOSSES, LossSpec
-from agebench.train.model_settings import ModelSettings
+from agebench.train.model_settings import Flip, ModelSettings
 from agebench.train.networks import SCALE, AgeNetwork, Colours, MultiCropResNet
 from agebench.types import AgeBins, Crops, Floats, LabelKind
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -16,14 +15,10 @@ from agebench.runtimes.base import wanted_threads
 from agebench.runtimes.torch_device import keep_to_threads, on_threads
 from agebench.train.checkpoint import Checkpoint, read_checkpoint, require_fit
 from agebench.train.losses import LOSSES, LossSpec
-from agebench.train.model_settings import ModelSettings, ViewSettings
+from agebench.train.model_settings import Flip, ModelSettings, ViewSettings
 from agebench.train.networks import AgeNetwork, build_network
 from agebench.types import Crops, Floats
 from agebench.vision.regions import MIRRORED_REGIONS
-
-Flip: TypeAlias = bool | tuple[str, ...]
-"""Whether the distributions for a face and its mirror image are averaged; or, by name, the views
-that are mirrored for the second of the two, so that the others are processed only once."""
 
 
 def load_model(saved: Checkpoint, where: str) -> AgeNetwork:

@@ -13,6 +13,10 @@ from agebench.types import AgeBins, CropSpec, ViewSpec, frozen_mapping
 from agebench.util.checks import require_range
 from agebench.vision.regions import REGIONS
 
+Flip: TypeAlias = bool | tuple[str, ...]
+"""Whether the distributions for a face and its mirror image are averaged; or, by name, the views
+that are mirrored for the second of the two, so that the others are processed only once."""
+
 Depth: TypeAlias = Literal[10, 14, 18, 34, 50, 101]
 
 STAGES: Mapping[int, tuple[Literal["basic", "bottleneck"], tuple[int, ...]]] = MappingProxyType(
