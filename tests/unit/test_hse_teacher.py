@@ -1,0 +1,89 @@
+"""The fine-tuned teacher: the published network in PyTorch, its loss, and the file it becomes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from agebench.registry.plugins import load_estimator
+from agebench.types import Crops
+from tests.unit.scripts import load_script
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def network() -> ModuleType:
+    return load_script("benchmarks.hse_network")
+
+
+@pytest.fixture(scope="module")
+def teacher() -> ModuleType:
+    return load_script("benchmarks.hse_teacher")
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (3, 224, 224, 3), np.uint8)
+
+
+@pytest.mark.shared
+def test_gives_the_probabilities_of_the_published_graph(
+    network: ModuleType, teacher: ModuleType, pixels: np.ndarray, shared_weights: Path
+) -> None:
+    # cv2.dnn on the graph itself is the second implementation.
+    estimator = load_estimator("hse-mobilenet")
+    there, outside = np.ones(3, np.bool_), np.zeros(3)
+    found = estimator.predict(Crops({"face": pixels}, {"face": there}, {"face": outside}))
+    planes = teacher.prepared(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+    with torch.no_grad():
+        ours = network.HseMobileNet().eval()(planes).softmax(1).numpy()
+    theirs = np.array([item.probabilities for item in found], float)
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.shared
+def test_norms_change_nothing_until_trained(
+    network: ModuleType, teacher: ModuleType, pixels: np.ndarray, shared_weights: Path
+) -> None:
+    planes = teacher.prepared(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+    plain, normed = network.HseMobileNet().eval(), network.HseMobileNet().eval()
+    network.with_norms(normed, torch.rand(8, 3, 128, 128) * 200 - 100)
+    normed.eval()
+    with torch.no_grad():
+        np.testing.assert_allclose(normed(planes), plain(planes), atol=2e-3)
+    assert sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in normed.body) == 27
+
+
+def test_loss_is_least_at_the_label_and_within_the_range(teacher: ModuleType) -> None:
+    ages = torch.arange(1, 101).float()
+
+    def loss(at: float, low: float, high: float) -> float:
+        peak = (-0.5 * ((ages - at) / 2) ** 2)[None]
+        return float(teacher.loss_of(peak, torch.tensor([low]), torch.tensor([high])))
+
+    assert loss(30, 30, 30) == pytest.approx(0, abs=1e-4)
+    assert min(range(1, 101), key=lambda age: loss(age, 30, 30)) == 30
+    # 20 to 29: nearly all of a distribution around 24.5 lies inside, half of one around 29.5.
+    assert loss(24.5, 20, 29) == pytest.approx(-np.log(0.9876), abs=0.01)
+    assert loss(29.5, 20, 29) == pytest.approx(np.log(2), abs=0.01)
+
+
+def test_crop_without_jitter_is_the_middle_of_the_stored_one(teacher: ModuleType) -> None:
+    side = teacher.STORED_PX
+    ramp = np.broadcast_to(np.arange(side, dtype=np.uint8)[None, None, :, None], (1, side, side, 3))
+    cut = teacher.cut(np.ascontiguousarray(ramp), 160, jitter=False)[0, 0].numpy()
+    # Its edges are at 1/14 and 13/14 of the stored side.
+    step = side * 12 / 14 / 160
+    expected = side / 14 - 0.5 + (np.arange(160) + 0.5) * step
+    np.testing.assert_allclose(cut, np.broadcast_to(expected, (160, 160)), atol=0.01)
+
+
+def test_rare_decades_are_drawn_more_often_than_they_occur(teacher: ModuleType) -> None:
+    ages = np.array([25.0] * 90 + [75.0] * 10)
+    faces = teacher.Faces(np.zeros((100, 1, 1, 3), np.uint8), ages, ages)
+    rare = faces.chances()[90:].sum()
+    assert rare == pytest.approx(10**0.7 / (10**0.7 + 90**0.7))
