@@ -58,7 +58,8 @@ class HseMobileNet(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits over `AGES`."""
         features = torch.relu(self.features(self.body(pixels).mean((2, 3))))
-        return torch.as_tensor(self.ages(self.dropout(features)))
+        logits: Tensor = self.ages(self.dropout(features))
+        return logits
 
 
 def _convolution(weights: Tensor, shift: Tensor, stride: int, groups: int = 1) -> list[nn.Module]:

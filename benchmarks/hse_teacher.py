@@ -261,6 +261,17 @@ def error_years(network: HseMobileNet, faces: Faces, side: int) -> tuple[float, 
     return float(np.abs(errors).mean()), float(errors.mean())
 
 
+def write_teacher(network: HseMobileNet, folder: Path) -> None:
+    """Write the network as ONNX, and its description for `spec:`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    side = STEPS[-1][1]
+    torch.onnx.export(
+        network, (torch.zeros(1, 3, side, side),), folder / "hse.onnx", dynamo=False,
+        input_names=["pixels"], dynamic_axes={"pixels": {0: "n"}},
+    )  # fmt: skip
+    (folder / "hse.toml").write_text(TEXT, encoding="utf-8")
+
+
 def main() -> None:
     """Read the command line, train, and write the file with its description."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -281,13 +292,7 @@ def main() -> None:
     side = STEPS[-1][1]
     mae, bias = error_years(network, faces, side)
     print(f"validation: MAE {mae:.3f}, bias {bias:+.2f} years")
-    args.out.mkdir(parents=True, exist_ok=True)
-    example = torch.zeros(1, 3, side, side)
-    torch.onnx.export(
-        network, (example,), args.out / "hse.onnx", dynamo=False,
-        input_names=["pixels"], dynamic_axes={"pixels": {0: "n"}},
-    )  # fmt: skip
-    (args.out / "hse.toml").write_text(TEXT, encoding="utf-8")
+    write_teacher(network, args.out)
 
 
 if __name__ == "__main__":

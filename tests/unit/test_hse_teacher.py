@@ -58,6 +58,27 @@ def test_norms_change_nothing_until_trained(
     assert sum(isinstance(layer, torch.nn.BatchNorm2d) for layer in normed.body) == 27
 
 
+@pytest.mark.shared
+@pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore::UserWarning"
+)  # of torch's export
+def test_file_gives_what_the_network_gives(
+    network: ModuleType, teacher: ModuleType, shared_weights: Path, tmp_path: Path
+) -> None:
+    normed = network.with_norms(network.HseMobileNet().eval(), torch.rand(8, 3, 128, 128) * 200)
+    teacher.write_teacher(normed.eval(), tmp_path)
+    pixels = np.random.default_rng(1).integers(0, 256, (3, 160, 160, 3), np.uint8)
+    estimator = load_estimator(f"spec:{tmp_path / 'hse.toml'}")
+    there, outside = np.ones(3, np.bool_), np.zeros(3)
+    found = estimator.predict(Crops({"face": pixels}, {"face": there}, {"face": outside}))
+    planes = teacher.prepared(torch.from_numpy(pixels).permute(0, 3, 1, 2).float())
+    with torch.no_grad():
+        ours = normed(planes).softmax(1).numpy()
+    theirs = np.array([item.probabilities for item in found], float)
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    assert np.abs(theirs[0] - theirs[1]).max() > 1e-4
+
+
 def test_loss_is_least_at_the_label_and_within_the_range(teacher: ModuleType) -> None:
     ages = torch.arange(1, 101).float()
 
