@@ -59,9 +59,7 @@ def test_norms_change_nothing_until_trained(
 
 
 @pytest.mark.shared
-@pytest.mark.filterwarnings(
-    "ignore::DeprecationWarning", "ignore::UserWarning"
-)  # of torch's export
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_file_gives_what_the_network_gives(
     network: ModuleType, teacher: ModuleType, shared_weights: Path, tmp_path: Path
 ) -> None:
