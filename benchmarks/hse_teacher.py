@@ -1,6 +1,6 @@
 """A better teacher: `hse-mobilenet`, fine-tuned on the pictures of the student's run.
 
-    python -m benchmarks.hse_teacher pretrained/multicrop-resnet-9.toml --root UTKFACE \
+    python -m benchmarks.hse_teacher pretrained/multicrop-resnet-8.toml --root UTKFACE \
         --hashes pretrained/multicrop-resnet.training-hashes.bin -o LISTS/hse
 
 The published network (Apache-2.0) learned from IMDB-WIKI, so it errs differently from one that

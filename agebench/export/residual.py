@@ -1,4 +1,4 @@
-"""Converts the residual networks of `agebench.train` to nodes of an ONNX graph.
+"""Converts the backbones of `agebench.train` to nodes of an ONNX graph.
 
 PyTorch's exporter is not used: here batch normalisation is folded into the preceding convolution in
 double precision, and only operators that cv2.dnn 4.10 to 5.0 can read are used.
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from agebench.conversion.graph import Graph
 from agebench.errors import ModelError
 from agebench.train.layers import Backbone, BatchNorm, Block, BlurPool, SqueezeExcitation
+from agebench.train.mobilenet import HalvingConvolution, MobileNet
 from agebench.types import Floats
 
 
@@ -30,9 +31,9 @@ class Planes:
     name: str
     size_hw: tuple[int, int]
 
-    def windows(self, side: int, stride: int, pad: int) -> tuple[int, int]:
+    def windows(self, side: int, stride: int, *pads: int) -> tuple[int, int]:
         """Return the number of windows in vertical and horizontal direction."""
-        down, across = ((size + 2 * pad - side) // stride + 1 for size in self.size_hw)
+        down, across = ((size + sum(pads) - side) // stride + 1 for size in self.size_hw)
         return down, across
 
 
@@ -41,9 +42,12 @@ def as_floats(values: Tensor) -> Floats:
     return np.asarray(values.detach().cpu().double().numpy(), np.float64)
 
 
-def add_backbone(graph: Graph, backbone: Backbone, value: Planes, hint: str) -> str:
+def add_backbone(graph: Graph, backbone: Backbone | MobileNet, value: Planes, hint: str) -> str:
     """Add a backbone; return the name of its features, (n, features)."""
-    value = add_layers(graph, [backbone.stem, backbone.blocks], value, hint)
+    if isinstance(backbone, MobileNet):
+        value = add_layers(graph, [backbone.layers], value, hint)
+    else:
+        value = add_layers(graph, [backbone.stem, backbone.blocks], value, hint)
     pooled = graph.node("GlobalAveragePool", [value.name], f"{hint}_mean")
     return graph.node("Flatten", [pooled], f"{hint}_features", axis=1)
 
@@ -76,18 +80,26 @@ def add_layers(graph: Graph, layers: Sequence[nn.Module], value: Planes, hint: s
 def _add_layer(graph: Graph, layer: nn.Module, value: Planes, hint: str) -> Planes:
     if isinstance(layer, Block):
         return _add_block(graph, layer, value, hint)
-    if isinstance(layer, nn.ReLU):
-        return Planes(graph.node("Relu", [value.name], f"{hint}_relu"), value.size_hw)
+    if isinstance(layer, nn.ReLU | nn.ReLU6):
+        return _add_relu(graph, layer, value, f"{hint}_relu")
     if isinstance(layer, nn.MaxPool2d):
         return _add_max_pool(graph, layer, value, hint)
     if isinstance(layer, nn.AvgPool2d):
         return _add_average_pool(graph, layer, value, hint)
     if isinstance(layer, BlurPool):
         kernel = as_floats(layer.kernel)
-        return _convolve(graph, value, _Kernel(kernel, None, 2, 1, len(kernel)), f"{hint}_blur")
+        blur = _Kernel(kernel, None, 2, (1, 1), len(kernel))
+        return _convolve(graph, value, blur, f"{hint}_blur")
     if isinstance(layer, SqueezeExcitation):
         return _add_gate(graph, layer, value, hint)
     raise ModelError(f"a layer of kind {type(layer).__name__} can't be exported to ONNX")
+
+
+def _add_relu(graph: Graph, layer: nn.ReLU | nn.ReLU6, value: Planes, hint: str) -> Planes:
+    if isinstance(layer, nn.ReLU):
+        return Planes(graph.node("Relu", [value.name], hint), value.size_hw)
+    limits = [graph.weight(limit, f"limit_{limit:g}") for limit in (0.0, 6.0)]
+    return Planes(graph.node("Clip", [value.name, *limits], hint), value.size_hw)
 
 
 def _add_block(graph: Graph, block: Block, value: Planes, hint: str) -> Planes:
@@ -120,7 +132,7 @@ def _add_max_pool(graph: Graph, layer: nn.MaxPool2d, value: Planes, hint: str) -
         strides=[stride, stride],
         pads=[pad] * 4,
     )
-    return Planes(name, value.windows(side, stride, pad))
+    return Planes(name, value.windows(side, stride, pad, pad))
 
 
 def _add_average_pool(graph: Graph, layer: nn.AvgPool2d, value: Planes, hint: str) -> Planes:
@@ -155,12 +167,15 @@ def _one(number: int | tuple[int, ...] | None) -> int:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Kernel:
-    """A convolution: weights (outputs, inputs, side, side), biases (outputs,) and settings."""
+    """A convolution: weights (outputs, inputs, side, side), biases (outputs,) and settings.
+
+    `pad` is added at the top and left, and at the bottom and right.
+    """
 
     weights: Floats
     biases: Floats | None
     stride: int
-    pad: int
+    pad: tuple[int, int]
     groups: int
 
 
@@ -172,7 +187,8 @@ def _add_convolution(
     if isinstance(norm, BatchNorm):
         weights, biases = folded(weights, biases, norm)
     stride, pad = _one(layer.stride), _one(layer.padding)  # type: ignore[arg-type]  # never text here
-    return _convolve(graph, value, _Kernel(weights, biases, stride, pad, layer.groups), hint)
+    pads = (0, 1) if isinstance(layer, HalvingConvolution) else (pad, pad)
+    return _convolve(graph, value, _Kernel(weights, biases, stride, pads, layer.groups), hint)
 
 
 def folded(weights: Floats, biases: Floats, norm: BatchNorm) -> tuple[Floats, Floats]:
@@ -195,7 +211,7 @@ def _convolve(graph: Graph, value: Planes, kernel: _Kernel, hint: str) -> Planes
         f"{hint}_conv",
         kernel_shape=[side, side],
         strides=[kernel.stride, kernel.stride],
-        pads=[kernel.pad] * 4,
+        pads=[pad for pad in kernel.pad for _axis in range(2)],
         group=kernel.groups,
     )
-    return Planes(name, value.windows(side, kernel.stride, kernel.pad))
+    return Planes(name, value.windows(side, kernel.stride, *kernel.pad))

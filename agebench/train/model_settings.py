@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
@@ -34,12 +34,18 @@ STAGES: Mapping[int, tuple[Literal["basic", "bottleneck"], tuple[int, ...]]] = M
 EXPANSION = 4
 """How many times wider than its 3x3 convolution a bottleneck's output is."""
 
+MOBILENET_MIN_SIDE = 64
+"""It shrinks sides to one 32nd, and cv2.dnn (4.14) computes depthwise convolutions of a plane that
+is one pixel wide wrongly."""
+
 
 @dataclass(frozen=True, slots=True)
 class BackboneSettings:
     """The backbone of one view.
 
     Attributes:
+        kind: "resnet", or "mobilenet" (Howard et al. 2017), of which only `width` can be set: the
+            channels after its first convolution, 32 in MobileNet 1.0.
         depth: number of layers with weights: a key of `STAGES`.
         width: channels of the first stage; 64 in He et al.  Each stage doubles them.
         stem: "classic" is one 7x7 convolution, "deep" three of 3x3 (ResNet-D).
@@ -52,6 +58,7 @@ class BackboneSettings:
             proportionally less for earlier blocks.
     """
 
+    kind: Literal["resnet", "mobilenet"] = "resnet"
     depth: Depth = 18
     width: int = 64
     stem: Literal["classic", "deep"] = "classic"
@@ -71,10 +78,16 @@ class BackboneSettings:
             raise ValueError(
                 f"stochastic_depth must be from 0 to below 1, got {self.stochastic_depth}"
             )
+        if self.kind == "mobilenet":
+            for item in fields(self):
+                if item.name not in {"kind", "width"} and getattr(self, item.name) != item.default:
+                    raise ValueError(f"a backbone of kind mobilenet has no {item.name}")
 
     @property
     def features(self) -> int:
         """Number of features that the backbone computes per picture."""
+        if self.kind == "mobilenet":
+            return 32 * self.width
         block, stages = STAGES[self.depth]
         last = self.width << (len(stages) - 1)
         return last * EXPANSION if block == "bottleneck" else last
@@ -108,6 +121,11 @@ class ViewSettings:
     def __post_init__(self) -> None:
         if not (min(self.size_hw) >= 16 and max(self.size_hw) <= 2048):
             raise ValueError(f"a view's sides must be 16 to 2048 pixels, got {self.size_hw}")
+        if self.backbone.kind == "mobilenet" and min(self.size_hw) < MOBILENET_MIN_SIDE:
+            raise ValueError(
+                f"a mobilenet's view must be at least {MOBILENET_MIN_SIDE} pixels high and wide, "
+                f"got {self.size_hw}"
+            )
         if self.region not in REGIONS:
             raise ValueError(f"unknown region {self.region!r}: {suggestion(self.region, REGIONS)}")
         _ = self.view  # checks the rest

@@ -1,7 +1,7 @@
 """The networks that can be trained: the multi-crop network, and Levi and Hassner's age network.
 
-The multi-crop network has one residual network per view, joined by a dense layer ("late" fusion),
-or one residual network over all views ("early" fusion).
+The multi-crop network has one residual network (or MobileNet) per view, joined by a dense layer
+("late" fusion), or one over all views ("early" fusion).
 
 The age network: G. Levi and T. Hassner, "Age and Gender Classification using Convolutional Neural
 Networks", CVPR Workshops 2015; layers as `agebench.runtimes.age_net_layout` lists them.  Only the
@@ -22,7 +22,8 @@ from agebench.errors import UsageError
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN
 from agebench.train.layers import Backbone, Dropout, StepRng
 from agebench.train.local_response import LocalResponseNorm
-from agebench.train.model_settings import InputMode, ModelSettings
+from agebench.train.mobilenet import MobileNet
+from agebench.train.model_settings import BackboneSettings, InputMode, ModelSettings
 
 # Each row of the matrix gives one channel of the mode from B, G, R: ITU-R BT.601, as cv2.cvtColor.
 COLOUR: Mapping[InputMode, tuple[tuple[float, float, float], ...]] = MappingProxyType(
@@ -75,6 +76,12 @@ class Outputs:
     auxiliary: Mapping[str, Tensor]
 
 
+def _backbone(channels: int, settings: BackboneSettings, rng: StepRng) -> Backbone | MobileNet:
+    if settings.kind == "mobilenet":
+        return MobileNet(channels, settings.width)
+    return Backbone(channels, settings, rng)
+
+
 class MultiCropResNet(nn.Module):
     """Ages from several views of a face.
 
@@ -103,7 +110,7 @@ class MultiCropResNet(nn.Module):
             widths = {name: settings.views[name].backbone.features for name in names}
             self.backbones = nn.ModuleDict(
                 {
-                    name: Backbone(channels[name], settings.views[name].backbone, self.rng)
+                    name: _backbone(channels[name], settings.views[name].backbone, self.rng)
                     for name in names
                 }
             )
@@ -112,7 +119,7 @@ class MultiCropResNet(nn.Module):
             widths = {"all": shared.features}
             # One more channel per view says whether it is present.
             inputs = sum(channels.values()) + len(names)
-            self.backbones = nn.ModuleDict({"all": Backbone(inputs, shared, self.rng)})
+            self.backbones = nn.ModuleDict({"all": _backbone(inputs, shared, self.rng)})
         self.absent = nn.ParameterDict(
             {name: nn.Parameter(torch.zeros(width)) for name, width in widths.items()}
             if settings.fusion == "late"

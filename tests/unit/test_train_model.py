@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch", reason="training needs PyTorch (pip install
 
 from agebench.train.formulas import CoralHead  # noqa: E402 - only where torch is there
 from agebench.train.layers import Backbone, StepRng  # noqa: E402
+from agebench.train.mobilenet import HalvingConvolution, MobileNet  # noqa: E402
 from agebench.train.model_settings import (  # noqa: E402
     BackboneSettings,
     ModelSettings,
@@ -119,6 +120,25 @@ def test_sizes_are_the_published_ones(depth: Any, parameters: int) -> None:
         backbone = Backbone(3, settings, StepRng())
     assert sum(value.numel() for value in backbone.parameters()) == parameters
     assert backbone.features == settings.features == (2048 if depth == 50 else 512)
+
+
+def test_mobilenet_is_the_published_one() -> None:
+    """Keras's MobileNet 1.0 without its top has 3,206,976 weights that are trained."""
+    settings = BackboneSettings("mobilenet", width=32)
+    backbone = MobileNet(3, settings.width).eval()
+    assert sum(value.numel() for value in backbone.parameters()) == 3_206_976
+    assert backbone.features == settings.features == 1024
+    assert backbone(torch.zeros(2, 3, 64, 96)).shape == (2, 1024)
+    assert backbone.layers(torch.zeros(1, 3, 224, 224)).shape == (1, 1024, 7, 7)
+
+
+def test_mobilenet_halves_as_tensorflow_does() -> None:
+    # Padding "SAME" of an even side adds one row or column at its end alone.
+    layer = HalvingConvolution(1, 1)
+    with torch.no_grad():
+        layer.weight.copy_(torch.arange(9.0).reshape(1, 1, 3, 3))
+        found = layer(torch.ones(1, 1, 4, 4))[0, 0]
+    torch.testing.assert_close(found, torch.tensor([[36.0, 27 - 6.0], [15.0, 8.0]]))
 
 
 def test_a_stage_halves_the_picture() -> None:

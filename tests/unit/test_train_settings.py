@@ -129,6 +129,16 @@ def test_texts_are_taken_as_they_are() -> None:
             "model.views={face = {region = 'face', backbone = {stochastic_depth = 1.0}}}",
             "stochastic",
         ),
+        (
+            "model.views={face = {region = 'face', backbone = {kind = 'mobilenet', depth = 50}}}",
+            "mobilenet has no depth",
+        ),
+        ("model.views={face = {region = 'face', backbone = {kind = 'vit'}}}", "kind"),
+        (
+            "model.views={face = {region = 'face', size_hw = [64, 62], "
+            "backbone = {kind = 'mobilenet'}}}",
+            "at least 64 pixels",
+        ),
         ("model.fusion=early", "one size"),
         ("loss.name=dldI", "dldl"),
         ("augment.flip=1.5", "flip must be from 0 to 1"),

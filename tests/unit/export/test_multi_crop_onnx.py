@@ -19,6 +19,7 @@ from agebench.testing import check_estimator  # noqa: E402
 from agebench.train.formulas import CoralHead  # noqa: E402
 from agebench.train.inference import mirror_partners  # noqa: E402
 from agebench.train.losses import LOSSES  # noqa: E402
+from agebench.train.mobilenet import MobileNet  # noqa: E402
 from agebench.train.model_settings import (  # noqa: E402
     BackboneSettings,
     ModelSettings,
@@ -66,6 +67,13 @@ SETTINGS = {
         dense=16,
         fusion="early",
     ),
+    "mobilenet": ModelSettings(
+        views={
+            "face": ViewSettings("face", (64, 80), backbone=BackboneSettings("mobilenet", width=8)),
+            "eyes": ViewSettings("eyes", (65, 77), backbone=BackboneSettings("mobilenet", width=4)),
+        },
+        dense=16,
+    ),
     "early single": ModelSettings(
         views={"face": ViewSettings("face", (32, 32), backbone=SMALL)}, dense=16, fusion="early"
     ),
@@ -85,6 +93,11 @@ def random_model(settings: ModelSettings, loss: str = "dldl") -> MultiCropResNet
                 assert module.running_var is not None
                 module.running_mean.normal_(0, 0.3)
                 module.running_var.uniform_(0.5, 2.0)
+        for module in model.modules():
+            if isinstance(module, MobileNet):  # 27 layers without shortcuts: keep their signal
+                for norm in module.layers:
+                    if isinstance(norm, torch.nn.BatchNorm2d) and norm.running_var is not None:
+                        norm.running_var.mul_(0.45)
         for absent in model.absent.parameters():
             absent.normal_(0, 0.5)
         for weight in model.head.parameters():
