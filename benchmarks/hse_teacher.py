@@ -6,9 +6,10 @@
 The published network (Apache-2.0) learned from IMDB-WIKI, so it errs differently from one that
 learned from UTKFace.  It is trained further on the run's own training part and on the sets of
 `data.extra`, with batch normalisation, at 128 and then at 160 pixels.  Writes `hse.onnx` and
-`hse.toml`, for `benchmarks.teacher_answers --member spec:LISTS/hse/hse.toml=0.5`; prints errors
-on the validation part.  With --hashes, only pictures on that list are used: those that the
-student's list of training pictures names.
+`hse.toml`, for `benchmarks.teacher_answers --member spec:LISTS/hse/hse.toml=0.5`, and
+`hse.safetensors`, for `benchmarks.hse_start`; prints errors on the validation part.  With
+--hashes, only pictures on that list are used: those that the student's list of training pictures
+names.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.progress import Progress
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -54,6 +56,7 @@ RATE, DECAY, WARM_UP, LONGEST_GRADIENT = 3e-4, 0.02, 100, 5.0
 SIGMA_YEARS, L1_WEIGHT = 2.0, 0.3
 BALANCE = 0.3
 AVERAGED = 0.995
+WEIGHTS_FILE = "hse.safetensors"
 TEXT = """\
 # hse-mobilenet, fine-tuned by benchmarks/hse_teacher.py
 name = "hse-finetuned"
@@ -262,7 +265,7 @@ def error_years(network: HseMobileNet, faces: Faces, side: int) -> tuple[float, 
 
 
 def write_teacher(network: HseMobileNet, folder: Path) -> None:
-    """Write the network as ONNX, and its description for `spec:`."""
+    """Write the network as ONNX, with its description for `spec:`, and its weights."""
     folder.mkdir(parents=True, exist_ok=True)
     side = STEPS[-1][1]
     torch.onnx.export(
@@ -270,6 +273,8 @@ def write_teacher(network: HseMobileNet, folder: Path) -> None:
         input_names=["pixels"], dynamic_axes={"pixels": {0: "n"}},
     )  # fmt: skip
     (folder / "hse.toml").write_text(TEXT, encoding="utf-8")
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, folder / WEIGHTS_FILE)
 
 
 def main() -> None:

@@ -14,6 +14,13 @@ from tests.unit.scripts import load_script
 
 torch = pytest.importorskip("torch")
 
+from agebench.train.model_settings import (  # noqa: E402 - only where torch is there
+    BackboneSettings,
+    ModelSettings,
+    ViewSettings,
+)
+from agebench.train.networks import MultiCropResNet  # noqa: E402
+
 
 @pytest.fixture(scope="module")
 def network() -> ModuleType:
@@ -75,6 +82,40 @@ def test_file_gives_what_the_network_gives(
     theirs = np.array([item.probabilities for item in found], float)
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
     assert np.abs(theirs[0] - theirs[1]).max() > 1e-4
+
+
+@pytest.mark.shared
+def test_a_face_stream_starts_with_the_same_features(
+    network: ModuleType, teacher: ModuleType, pixels: np.ndarray, shared_weights: Path
+) -> None:
+    start = load_script("benchmarks.hse_start")
+    planes = torch.from_numpy(pixels).permute(0, 3, 1, 2).float()
+    tuned = network.with_norms(network.HseMobileNet().eval(), teacher.prepared(planes)).eval()
+    model = MultiCropResNet(
+        ModelSettings(
+            {
+                "face": ViewSettings(
+                    "face", (160, 160), backbone=BackboneSettings("mobilenet", width=32)
+                ),
+                "mouth": ViewSettings(
+                    "mouth", (64, 96), backbone=BackboneSettings(depth=10, width=4)
+                ),
+            }
+        )
+    ).eval()
+    start.fill_face(model.backbones["face"], tuned)
+    start.fill_dense(model, tuned)
+    # Without detail, like most of a face: noise would weigh the border no less than all else.
+    smooth = torch.nn.functional.avg_pool2d(planes, 33, 1, 16)
+    with torch.no_grad():
+        theirs = tuned.body(teacher.prepared(smooth)).mean((2, 3))
+        ours = model.backbones["face"](model.colours["face"](smooth))
+        # Only what the border of the first convolution is padded with differs.
+        torch.testing.assert_close(ours, theirs, atol=0.1, rtol=0.1)
+        joined = torch.cat([ours, torch.zeros(3, 32)], 1)
+        logits = model.head(torch.relu(model.joint(joined)))
+        expected = tuned.ages(torch.relu(tuned.features(ours)))
+    torch.testing.assert_close(logits[:, 1:101], expected)
 
 
 def test_loss_is_least_at_the_label_and_within_the_range(teacher: ModuleType) -> None:

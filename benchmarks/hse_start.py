@@ -1,0 +1,138 @@
+"""A checkpoint of a multi-crop network whose face stream starts from a fine-tuned `hse-mobilenet`.
+
+    python -m benchmarks.hse_start LISTS/hse/hse.safetensors RUN11/best.safetensors \
+        --settings SETTINGS.toml -o RUN12/best.safetensors
+
+The settings' view "face" has a backbone of kind "mobilenet" and width 32, and `model.dense` is 256.
+From the fine-tuned network (benchmarks/hse_teacher.py) come the face stream, its part of the dense
+layer and the head; from the other checkpoint the streams of all other views, whose parts of the
+dense layer start small.  The new network's first ages are nearly those of the fine-tuned one.
+The list of training pictures is copied from the checkpoint: it must include the other's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from agebench.duplicates.training_hashes import RUN_HASHES
+from agebench.train.checkpoint import read_checkpoint
+from agebench.train.losses import LOSSES
+from agebench.train.mobilenet import MobileNet
+from agebench.train.networks import SCALE, MultiCropResNet, build_network
+from agebench.train.settings import read_settings
+from benchmarks.hse_network import MEANS_BGR, HseMobileNet, with_norms
+
+FACE = "face"
+CENTRE = 127.5
+OTHERS_SCALE = 0.1
+"""Of the initial weights of the other views' features, relative to usual ones."""
+
+LESS_PER_YEAR = 0.5
+"""Each age above 100, or below 1, starts with this much smaller a logit than the one before."""
+
+
+def pairs(layers: nn.Sequential) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Yield every convolution with its normalisation."""
+    found = list(layers)
+    for layer, norm in pairwise(found):
+        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+            yield layer, norm
+
+
+def teacher_from(path: Path) -> HseMobileNet:
+    """Return the fine-tuned network."""
+    network = with_norms(HseMobileNet().eval(), torch.rand(4, 3, 64, 64))
+    network.load_state_dict(load_file(path))
+    return network.eval()
+
+
+@torch.no_grad()
+def fill_face(backbone: MobileNet, teacher: HseMobileNet) -> None:
+    """Copy the convolutions; the first takes this project's scale and centre of pixels."""
+    both = zip(pairs(backbone.layers), pairs(teacher.body), strict=True)
+    for (layer, norm), (layer_from, norm_from) in both:
+        layer.weight.copy_(layer_from.weight)
+        norm.load_state_dict(norm_from.state_dict())
+    first, norm = next(pairs(backbone.layers))
+    off = first.weight.sum((2, 3)) @ (CENTRE - torch.tensor(MEANS_BGR))
+    first.weight /= SCALE
+    # The constant difference of centres; at the padded border it is not constant, which is left.
+    if norm.running_mean is not None:
+        norm.running_mean -= off
+
+
+@torch.no_grad()
+def fill_dense(model: MultiCropResNet, teacher: HseMobileNet) -> None:
+    """Set the dense layer and the head."""
+    start = 0
+    for name, view in model.settings.views.items():
+        columns = model.joint.weight[:, start : start + view.backbone.features]
+        if name == FACE:
+            columns.copy_(teacher.features.weight)
+        else:
+            nn.init.kaiming_normal_(columns, nonlinearity="relu")
+            columns *= OTHERS_SCALE
+        start += view.backbone.features
+    model.joint.bias.copy_(teacher.features.bias)
+    head = model.head
+    if not isinstance(head, nn.Linear):
+        raise SystemExit("expected a loss over bins")
+    for index in range(len(model.settings.bins)):
+        age = model.settings.youngest + index
+        row = min(max(age, 1), 100) - 1
+        head.weight[index] = teacher.ages.weight[row]
+        head.bias[index] = teacher.ages.bias[row] - LESS_PER_YEAR * abs(age - 1 - row)
+
+
+def fill_others(model: MultiCropResNet, weights: Mapping[str, Tensor]) -> None:
+    """Copy the streams of all other views, and what stands for a missing one."""
+    state = model.state_dict()
+    for name in model.settings.views:
+        for key in state:
+            own = key.startswith((f"backbones.{name}.", f"auxiliary.{name}.")) or (
+                key == f"absent.{name}"
+            )
+            if own and name != FACE:
+                state[key].copy_(weights[key])
+
+
+def main() -> None:
+    """Read the command line and write the checkpoint."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("teacher", type=Path)
+    parser.add_argument("others", type=Path)
+    parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    args = parser.parse_args()
+    saved, settings = read_checkpoint(args.others), read_settings(args.settings)
+    model = build_network(settings.model, LOSSES[settings.loss.name].head)
+    if not isinstance(model, MultiCropResNet):
+        raise SystemExit("expected settings of a multi-crop network")
+    teacher, face = teacher_from(args.teacher), model.backbones[FACE]
+    if not isinstance(face, MobileNet):
+        raise SystemExit("expected a face stream of kind mobilenet")
+    fill_face(face, teacher)
+    fill_dense(model, teacher)
+    fill_others(model, saved.averaged)
+    state = model.state_dict()
+    about = {**saved.about, "started_from": [args.teacher.name, args.others.parent.name]}
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    own = {name: value.clone() for name, value in state.items()}
+    replace(
+        saved, settings=settings, state={"history": []}, about=about, model=own, averaged=state,
+        optimiser={},
+    ).write(args.out)  # fmt: skip
+    shutil.copy(args.others.parent / RUN_HASHES, args.out.parent / RUN_HASHES)
+
+
+if __name__ == "__main__":
+    main()
