@@ -20,7 +20,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from agebench.duplicates.training_hashes import RUN_HASHES
@@ -29,7 +28,8 @@ from agebench.train.losses import LOSSES
 from agebench.train.mobilenet import MobileNet
 from agebench.train.networks import SCALE, MultiCropResNet, build_network
 from agebench.train.settings import read_settings
-from benchmarks.hse_network import MEANS_BGR, HseMobileNet, with_norms
+from benchmarks.hse_network import MEANS_BGR, HseMobileNet
+from benchmarks.hse_teacher import started
 
 FACE = "face"
 CENTRE = 127.5
@@ -46,13 +46,6 @@ def pairs(layers: nn.Sequential) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     for layer, norm in pairwise(found):
         if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
             yield layer, norm
-
-
-def teacher_from(path: Path) -> HseMobileNet:
-    """Return the fine-tuned network."""
-    network = with_norms(HseMobileNet().eval(), torch.rand(4, 3, 64, 64))
-    network.load_state_dict(load_file(path))
-    return network.eval()
 
 
 @torch.no_grad()
@@ -117,7 +110,7 @@ def main() -> None:
     model = build_network(settings.model, LOSSES[settings.loss.name].head)
     if not isinstance(model, MultiCropResNet):
         raise SystemExit("expected settings of a multi-crop network")
-    teacher, face = teacher_from(args.teacher), model.backbones[FACE]
+    teacher, face = started(args.teacher), model.backbones[FACE]
     if not isinstance(face, MobileNet):
         raise SystemExit("expected a face stream of kind mobilenet")
     fill_face(face, teacher)

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from rich.progress import Progress
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional
 
@@ -49,10 +49,13 @@ OWN_FRACTION = 0.55
 """Of each batch from the run's own training part; the other sets share the rest equally."""
 
 BATCH = 64
-STEPS = ((850, 128), (300, 160))
-"""Number of steps, side of the crops in pixels."""
+STEPS, RATE = ((850, 128), (300, 160)), 3e-4
+"""Number of steps, side of the crops in pixels; the highest learning rate."""
 
-RATE, DECAY, WARM_UP, LONGEST_GRADIENT = 3e-4, 0.02, 100, 5.0
+FURTHER_STEPS, FURTHER_RATE = ((1100, 160),), 2e-4
+"""The same for a second call, with --start."""
+
+DECAY, WARM_UP, LONGEST_GRADIENT = 0.02, 100, 5.0
 SIGMA_YEARS, L1_WEIGHT = 2.0, 0.3
 BALANCE = 0.3
 AVERAGED = 0.995
@@ -223,26 +226,38 @@ def average(kept: HseMobileNet, network: HseMobileNet, step: int) -> None:
         old.copy_(torch.lerp(new, old, decay) if old.is_floating_point() else new)
 
 
-def train(sets: list[Faces], seed: int) -> HseMobileNet:
-    """Fine-tune the published network, and return it with averaged weights."""
+def started(path: Path) -> HseMobileNet:
+    """Return a network that an earlier call has fine-tuned."""
+    network = with_norms(HseMobileNet().eval(), torch.rand(4, 3, 64, 64))
+    network.load_state_dict(load_file(path))
+    return network.eval()
+
+
+def train(sets: list[Faces], seed: int, start: Path | None) -> HseMobileNet:
+    """Fine-tune the published network, or an earlier call's; return it with averaged weights."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     drawn = batches(sets, rng)
-    typical = np.concatenate([next(drawn)[0] for _ in range(8)])
-    network = with_norms(HseMobileNet().eval(), prepared(cut(typical, STEPS[0][1], jitter=True)))
+    steps, rate = (FURTHER_STEPS, FURTHER_RATE) if start else (STEPS, RATE)
+    if start:
+        network = started(start)
+    else:
+        typical = np.concatenate([next(drawn)[0] for _ in range(8)])
+        pixels = prepared(cut(typical, steps[0][1], jitter=True))
+        network = with_norms(HseMobileNet().eval(), pixels)
     for weights in network.parameters():
         if weights.dim() == 4:
             weights.data = weights.contiguous(memory_format=torch.channels_last)
     kept: HseMobileNet = copy.deepcopy(network).eval()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=DECAY)
-    sides = [side for count, side in STEPS for _ in range(count)]
+    optimiser = torch.optim.AdamW(network.parameters(), lr=rate, weight_decay=DECAY)
+    sides = [side for count, side in steps for _ in range(count)]
     network.train()
     with Progress() as bars:
         for step in bars.track(range(len(sides)), description="steps"):
             falling = 0.5 * (1 + math.cos(math.pi * step / len(sides)))
-            optimiser.param_groups[0]["lr"] = RATE * min(1, (step + 1) / WARM_UP) * falling
-            pixels, lows, highs = next(drawn)
-            crops = prepared(altered(cut(pixels, sides[step], jitter=True), rng))
+            optimiser.param_groups[0]["lr"] = rate * min(1, (step + 1) / WARM_UP) * falling
+            faces, lows, highs = next(drawn)
+            crops = prepared(altered(cut(faces, sides[step], jitter=True), rng))
             optimiser.zero_grad()
             loss = loss_of(network(crops), lows, highs)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -283,6 +298,7 @@ def main() -> None:
     parser.add_argument("settings", type=Path)
     parser.add_argument("--root", required=True)
     parser.add_argument("--hashes", type=Path, help="list of training pictures to keep to")
+    parser.add_argument("--start", type=Path, help="hse.safetensors of an earlier call")
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
     settings = read_settings(args.settings, texts={"data.root": args.root})
@@ -290,7 +306,7 @@ def main() -> None:
     named = sources(settings, own=True)
     own = named.pop("own")
     sets = [faces_of(*each, known) for each in (own, *named.values())]
-    network = train(sets, settings.seed)
+    network = train(sets, settings.seed, args.start)
     pictures = TrainingPictures.of(settings, no_progress)
     held = part(pictures.dataset, pictures.split, settings.data.val_part)
     faces = faces_of(held, pictures.detector, None)
