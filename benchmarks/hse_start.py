@@ -14,9 +14,8 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 
 import torch
@@ -28,7 +27,7 @@ from agebench.train.losses import LOSSES
 from agebench.train.mobilenet import MobileNet
 from agebench.train.networks import SCALE, MultiCropResNet, build_network
 from agebench.train.settings import read_settings
-from benchmarks.hse_network import MEANS_BGR, HseMobileNet
+from benchmarks.hse_network import MEANS_BGR, HseMobileNet, pairs
 from benchmarks.hse_teacher import started
 
 FACE = "face"
@@ -40,21 +39,10 @@ LESS_PER_YEAR = 0.5
 """Each age above 100, or below 1, starts with this much smaller a logit than the one before."""
 
 
-def pairs(layers: nn.Sequential) -> Iterator[tuple[nn.Conv2d, nn.BatchNorm2d]]:
-    """Yield every convolution with its normalisation."""
-    found = list(layers)
-    for layer, norm in pairwise(found):
-        if isinstance(layer, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            yield layer, norm
-
-
 @torch.no_grad()
 def fill_face(backbone: MobileNet, teacher: HseMobileNet) -> None:
-    """Copy the convolutions; the first takes this project's scale and centre of pixels."""
-    both = zip(pairs(backbone.layers), pairs(teacher.body), strict=True)
-    for (layer, norm), (layer_from, norm_from) in both:
-        layer.weight.copy_(layer_from.weight)
-        norm.load_state_dict(norm_from.state_dict())
+    """Copy the network; its first layer takes this project's scale and centre of pixels."""
+    backbone.load_state_dict(teacher.body.state_dict())
     first, norm = next(pairs(backbone.layers))
     off = first.weight.sum((2, 3)) @ (CENTRE - torch.tensor(MEANS_BGR))
     first.weight /= SCALE

@@ -37,7 +37,7 @@ from agebench.trainer.pictures import TrainingPictures
 from agebench.types import CropSpec, Floats, Image, ViewSpec
 from agebench.vision.faces import face_pictures
 from agebench.vision.images import MAX_PIXELS
-from benchmarks.hse_network import AGES, MEANS_BGR, HseMobileNet, with_norms
+from benchmarks.hse_network import AGES, MEANS_BGR, HseMobileNet, set_norms
 from benchmarks.teacher_answers import sources
 
 STORED_PX = 188
@@ -228,9 +228,9 @@ def average(kept: HseMobileNet, network: HseMobileNet, step: int) -> None:
 
 def started(path: Path) -> HseMobileNet:
     """Return a network that an earlier call has fine-tuned."""
-    network = with_norms(HseMobileNet().eval(), torch.rand(4, 3, 64, 64))
+    network = HseMobileNet().eval()
     network.load_state_dict(load_file(path))
-    return network.eval()
+    return network
 
 
 def train(sets: list[Faces], seed: int, start: Path | None) -> HseMobileNet:
@@ -239,12 +239,10 @@ def train(sets: list[Faces], seed: int, start: Path | None) -> HseMobileNet:
     rng = np.random.default_rng(seed)
     drawn = batches(sets, rng)
     steps, rate = (FURTHER_STEPS, FURTHER_RATE) if start else (STEPS, RATE)
-    if start:
-        network = started(start)
-    else:
+    network = started(start) if start else HseMobileNet().eval()
+    if not start:
         typical = np.concatenate([next(drawn)[0] for _ in range(8)])
-        pixels = prepared(cut(typical, steps[0][1], jitter=True))
-        network = with_norms(HseMobileNet().eval(), pixels)
+        set_norms(network, prepared(cut(typical, steps[0][1], jitter=True)))
     for weights in network.parameters():
         if weights.dim() == 4:
             weights.data = weights.contiguous(memory_format=torch.channels_last)
