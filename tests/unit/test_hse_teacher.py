@@ -61,7 +61,7 @@ def test_norms_change_nothing_until_trained(
     network.set_norms(normed, torch.rand(8, 3, 128, 128) * 200 - 100)
     with torch.no_grad():
         np.testing.assert_allclose(normed(planes), plain(planes), atol=2e-3)
-    spreads = [norm.weight for _, norm in network.pairs(normed.body.layers)]
+    spreads = [norm.weight.detach() for _, norm in network.pairs(normed.body.layers)]
     assert len(spreads) == 27
     assert all(float(spread.max()) != 1 for spread in spreads)
 
