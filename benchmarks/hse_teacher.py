@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from rich.progress import Progress
 from safetensors.torch import load_file, save_file
@@ -32,6 +31,7 @@ from torch.nn import functional
 from agebench.duplicates.training_hashes import TrainingHashes, read_training_hashes
 from agebench.protocols import Dataset, FaceDetector, no_progress
 from agebench.splits.parts import part
+from agebench.train.formulas import decode, dldl, interval_likelihood
 from agebench.train.settings import read_settings
 from agebench.trainer.pictures import TrainingPictures
 from agebench.types import CropSpec, Floats, Image, ViewSpec
@@ -189,15 +189,10 @@ def prepared(pixels: Tensor) -> Tensor:
 
 def loss_of(logits: Tensor, lows: Tensor, highs: Tensor) -> Tensor:
     """Return the mean loss: DLDL-v2 for ages (Gao et al. 2018), the likelihood of ranges."""
-    logs = logits.log_softmax(1)
     ages = lows.clamp(1, 100).floor()
-    target = torch.exp(-0.5 * ((AGES - ages[:, None]) / SIGMA_YEARS) ** 2)
-    target = target / target.sum(1, keepdim=True)
-    divergence = (target * (target.clamp_min(1e-12).log() - logs)).sum(1)
-    distance = ((logs.exp() * AGES).sum(1) - ages).abs()
-    inside = (lows.clamp(1, 100)[:, None] <= AGES) & (highs.clamp(1, 100)[:, None] >= AGES)
-    likelihood = torch.logsumexp(logs.masked_fill(~inside, -1e9), 1)
-    return torch.where(lows == highs, divergence + L1_WEIGHT * distance, -likelihood).mean()
+    exact = dldl(logits, ages, AGES, sigma_years=SIGMA_YEARS, l1_weight=L1_WEIGHT)
+    ranges = interval_likelihood(logits, lows.clamp(1, 100), highs.clamp(1, 100), AGES)
+    return torch.where(lows == highs, exact, ranges).mean()
 
 
 def batches(sets: list[Faces], rng: np.random.Generator) -> Iterator[tuple[Image, Tensor, Tensor]]:
@@ -268,11 +263,11 @@ def train(sets: list[Faces], seed: int, start: Path | None) -> HseMobileNet:
 @torch.no_grad()
 def error_years(network: HseMobileNet, faces: Faces, side: int) -> tuple[float, float]:
     """Return MAE and bias of the median of the distribution, averaged with the mirror image."""
-    medians: list[npt.NDArray[np.int64]] = []
+    medians = []
     for start in range(0, len(faces.lows), BATCH):
         crops = prepared(cut(faces.pixels[start : start + BATCH], side, jitter=False))
         chances = (network(crops).softmax(1) + network(crops.flip(3)).softmax(1)) / 2
-        medians.append(((chances.cumsum(1) >= 0.5).int().argmax(1) + 1).numpy())
+        medians.append(decode(chances, AGES, "median").numpy())
     errors = np.concatenate(medians) - faces.lows
     return float(np.abs(errors).mean()), float(errors.mean())
 
