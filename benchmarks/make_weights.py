@@ -115,7 +115,7 @@ def main() -> None:
         faces = ["--dataset", "utkface", "--root", args.root, "--protocol", "utkface-full"]
         best = str(args.multicrop / args.checkpoint)
         for path, how in (
-            (MULTICROP, ["--flip", "--part", "val", "--sample", "64"]),
+            (MULTICROP, ["--fp16-weights", "--flip", "--part", "val", "--sample", "64"]),
             (SMALL, ["--int8", "--part", "train", "--sample", "1024"]),
         ):
             agebench("export-onnx", best, "-o", str(path), "--name", path.stem, *faces, *how)

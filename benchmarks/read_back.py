@@ -28,6 +28,7 @@ from torch import Tensor, nn
 
 from agebench.duplicates.training_hashes import RUN_HASHES, hashes_beside, read_training_hashes
 from agebench.protocols import no_progress
+from agebench.runtimes.onnx_reading import with_full_weights
 from agebench.train.batches import Batches
 from agebench.train.checkpoint import Checkpoint
 from agebench.train.layers import BatchNorm, Block
@@ -135,7 +136,7 @@ def main() -> None:
     model = build_network(settings.model, LOSSES[settings.loss.name].head)
     if not isinstance(model, MultiCropResNet):
         raise SystemExit("expected settings of a multi-crop network")
-    proto = onnx.load(arguments.file)
+    proto = with_full_weights(onnx.load(arguments.file))
     weights = {
         item.name: torch.from_numpy(numpy_helper.to_array(item).astype(np.float32))
         for item in proto.graph.initializer

@@ -15,7 +15,7 @@ from agebench.export.age_net_candidate import age_net_candidate
 from agebench.export.candidate import Candidate
 from agebench.export.detector_file import DarknetFiles
 from agebench.export.parity import TOLERANCES, ParityReport, Tolerance
-from agebench.export.precision import Price, price_of, to_float16, to_int8
+from agebench.export.precision import Price, price_of, to_float16, to_half_weights, to_int8
 from agebench.export.writing import Written, export
 from agebench.fitting.labelled_crops import LabelledCrops, labelled_crops
 from agebench.harness.settings import CompareSettings
@@ -36,6 +36,7 @@ REAL_PICTURES = 128
 
 _DARKNET = "yoloface-500k"
 CAFFE_NETS = frozenset({"caffe-age-net", "caffe-age-net-utkface"})
+_HALVED = {"float16-weights": to_half_weights, "float16": to_float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class ExportSettings:
         name: of the model in the file; None for the model's own name.
         flip: average over the mirror image, for a checkpoint; takes longer. Names of views mirror
             these views only, which takes less time.
-        precision: "float32", "float16" or "int8"; the last needs real faces.
+        precision: "float32"; "float16-weights", stored in half precision and computed in float32;
+            "float16"; or "int8", which needs real faces.
         tolerance_years: largest accepted difference of an age; None for 0.01 in float32, and those
             of `agebench.export.parity.TOLERANCES` for the others.
         check: false skips the comparison.
@@ -273,7 +275,7 @@ def _reduced(
         calibration, compared = labelled.halves()
         reduced = to_int8(candidate, calibration.crops)
     else:
-        reduced = to_float16(candidate)
+        reduced = _HALVED[precision](candidate)
     crops = generated(candidate.spec.crop, 16) if compared is None else compared.crops
     return (
         reduced,

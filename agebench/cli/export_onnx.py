@@ -46,6 +46,9 @@ _OF_FACES = ("root", "detector", "face_detector", "protocol", "part", "sample", 
     "--flip-views", metavar="NAMES", help="Mirror only these views, such as face; faster."
 )
 @click.option("--fp16", is_flag=True, help="Use half precision.")
+@advanced_option(
+    "--fp16-weights", is_flag=True, help="Only store weights in half precision; as fast as before."
+)
 @click.option("--int8", is_flag=True, help="Quantise to 8 bits; needs --dataset.")
 @advanced_option(
     "--tolerance", type=float, help="Years that any age may differ; default: 0.01 in float32."
@@ -72,6 +75,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     flip: bool,
     flip_views: str | None,
     fp16: bool,
+    fp16_weights: bool,
     int8: bool,
     tolerance: float | None,
     no_check: bool,
@@ -93,14 +97,14 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     from agebench.harness.settings import CompareSettings
 
     onnx_target(out)
-    if fp16 and int8:
-        raise UsageError("--fp16 and --int8 exclude each other: give one of them")
+    precision = _precision(fp16=fp16, fp16_weights=fp16_weights, int8=int8)
     export_detector, detector = _by_their_names(model, export_detector, detector, face_detector)
     if (export_detector is None) == (not model):
         raise UsageError("name a checkpoint or an estimator, or a detector with --export-detector")
     if export_detector is not None:
         of_faces = [name for name in _OF_FACES if name != "detector" or detector is not None]
-        options = ("name", "flip", "flip_views", "fp16", "int8", "tolerance", "dataset", *of_faces)
+        precisions = ("fp16", "fp16_weights", "int8")
+        options = ("name", "flip", "flip_views", *precisions, "tolerance", "dataset", *of_faces)
         refuse_given(
             context,
             options,
@@ -113,9 +117,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
         raise UsageError(f"expected one model, got {len(names)}: {', '.join(names)}")
     if int8 and dataset is None:
         raise UsageError("--int8 needs --dataset, for real faces to find the range of each number")
-    _refuse_idle(context, dataset, check=not no_check, reduced=fp16 or int8)
+    _refuse_idle(context, dataset, check=not no_check, reduced=precision != "float32")
     mirrored = flip if flip_views is None else _names(flip_views)
-    precision: Precision = "float16" if fp16 else "int8" if int8 else "float32"
     settings = ExportSettings(name, mirrored, precision, tolerance, check=not no_check)
     pictures = CompareSettings(sample=sample, seed=seed, protocol=protocol, part=part)
     with progress_bars() as progress:
@@ -130,6 +133,20 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
             progress=progress,
         )
     _print(done)
+
+
+def _precision(*, fp16: bool, fp16_weights: bool, int8: bool) -> Precision:
+    """Return the precision that is asked for; at most one option may be given."""
+    asked: dict[str, Precision] = {}
+    if fp16:
+        asked["--fp16"] = "float16"
+    if fp16_weights:
+        asked["--fp16-weights"] = "float16-weights"
+    if int8:
+        asked["--int8"] = "int8"
+    if len(asked) > 1:
+        raise UsageError(f"{' and '.join(asked)} exclude each other: give one of them")
+    return next(iter(asked.values()), "float32")
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -52,17 +52,19 @@ class Tolerance:
 
 TOLERANCES: dict[Precision, Tolerance] = {
     "float32": Tolerance(0.01, 0.01),
+    "float16-weights": Tolerance(0.5, 0.1),
     "float16": Tolerance(0.5, 0.1),
     "int8": Tolerance(5.0, 0.75),
 }
 """The default tolerance of each precision.
 
-In float32, only the order of sums differs.  Half precision has 11 bits per activation; with 8 bits
-the ages of single faces may differ by years, so the mean matters more.
+In float32, only the order of sums differs.  Half precision has 11 bits per weight or activation;
+with 8 bits the ages of single faces may differ by years, so the mean matters more.
 """
 
 NEEDED: dict[Precision, frozenset[str]] = {
     "float32": frozenset({"onnxruntime", "cv2dnn"}),
+    "float16-weights": frozenset({"onnxruntime", "cv2dnn"}),
     "float16": frozenset({"onnxruntime"}),
     "int8": frozenset({"onnxruntime"}),
 }

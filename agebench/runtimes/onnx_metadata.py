@@ -40,7 +40,7 @@ PROBABILITIES = "probabilities"
 
 Kind: TypeAlias = Literal["age-estimator", "face-detector"]
 Decode: TypeAlias = Literal["expectation", "median", "midpoint"]
-Precision: TypeAlias = Literal["float32", "float16", "int8"]
+Precision: TypeAlias = Literal["float32", "float16-weights", "float16", "int8"]
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _Spec = TypeVar("_Spec")

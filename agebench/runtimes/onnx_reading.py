@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from agebench.errors import ModelError, inert
 from agebench.modelfiles.downloads import stub_in
@@ -91,6 +92,34 @@ def read_onnx(path: Path, max_bytes: int = MAX_FILE_BYTES) -> tuple[onnx.ModelPr
     for tensor in tensors_of(model.graph):
         _check_tensor(tensor, path)
     return model, content
+
+
+def with_full_weights(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Return the model with the weights that are stored as float16 and cast as float32 ones.
+
+    `agebench.export.half.store_in_half` makes such files.
+    """
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    casts = [
+        node
+        for node in model.graph.node
+        if node.op_type == "Cast"
+        and node.input[0] in stored
+        and [item.i for item in node.attribute if item.name == "to"] == [TensorProto.FLOAT]
+    ]
+    if not casts:
+        return model
+    full = onnx.ModelProto()
+    full.CopyFrom(model)
+    for node in casts:
+        full.graph.node.remove(node)
+        values = numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
+        full.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
+    used = {name for node in full.graph.node for name in node.input}
+    kept = [tensor for tensor in full.graph.initializer if tensor.name in used]
+    del full.graph.initializer[:]
+    full.graph.initializer.extend(kept)
+    return full
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:

@@ -23,6 +23,7 @@ from agebench.errors import ModelError, UsageError
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource, refuse_device, wanted_threads
 from agebench.runtimes.base import Tensor as Array
+from agebench.runtimes.onnx_reading import with_full_weights
 from agebench.runtimes.torch_device import exact_float32, keep_to_threads, on_threads, out_of_memory
 
 Attributes: TypeAlias = Mapping[str, Any]
@@ -172,7 +173,7 @@ class TorchGraph(nn.Module):
     """A graph of ONNX operators as a module.
 
     Args:
-        model: without control flow; its weights are float32 or integers.
+        model: without control flow; its weights are float32, float16 that is cast, or integers.
         where: the file, for errors.
 
     Raises:
@@ -181,7 +182,7 @@ class TorchGraph(nn.Module):
 
     def __init__(self, model: onnx.ModelProto, where: str) -> None:
         super().__init__()
-        graph = model.graph
+        graph = with_full_weights(model).graph
         stored = {tensor.name for tensor in graph.initializer}
         self.inputs = tuple(item.name for item in graph.input if item.name not in stored)
         self.outputs = tuple(item.name for item in graph.output)

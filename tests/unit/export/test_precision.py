@@ -12,7 +12,7 @@ from agebench import load_estimator
 from agebench.errors import ModelError, UsageError
 from agebench.export.candidate import Candidate
 from agebench.export.half import halve, store_in_half
-from agebench.export.precision import kept_nodes, price_of, to_float16, to_int8
+from agebench.export.precision import kept_nodes, price_of, to_float16, to_half_weights, to_int8
 from agebench.export.writing import export
 from agebench.runtimes.age_file import generated
 
@@ -29,7 +29,7 @@ def network() -> Candidate:
     backbone = BackboneSettings(depth=10, width=16)
     views = {
         "face": ViewSettings("face", (32, 32), backbone=backbone),
-        "eyes": ViewSettings("eyes", (16, 32), backbone=backbone),
+        "eyes": ViewSettings("eyes", (32, 64), backbone=backbone),
     }
     model = MultiCropResNet(ModelSettings(views=views, dense=32), LOSSES["dldl"].head)
     with torch.no_grad():
@@ -49,6 +49,25 @@ def test_half_precision_halves_the_file_and_keeps_the_ages(
     assert written.report.tolerance.max_years > 0.01
     assert written.report.worst.max_years > 0
     assert load_estimator(f"onnx:{tmp_path / 'h.onnx'}").spec.settings["precision"] == "float16"
+
+
+def test_half_weights_halve_the_file_for_every_runtime(network: Candidate, tmp_path: Path) -> None:
+    before = network.model.SerializeToString(deterministic=True)
+    stored = to_half_weights(network)
+    assert network.model.SerializeToString(deterministic=True) == before
+    crops = generated(network.spec.crop, 8)
+    written = export(stored, tmp_path / "h.onnx", crops=crops, described="eight")
+    whole = export(network, tmp_path / "f.onnx", crops=crops, described="eight")
+    assert written.size_bytes < 0.6 * whole.size_bytes
+    assert written.report is not None
+    assert {row.runtime.runtime for row in written.report.rows} >= {"onnxruntime", "cv2dnn"}
+    assert 0 < written.report.worst.max_years < 0.5
+    estimator = load_estimator(f"onnx:{tmp_path / 'h.onnx'}@onnxruntime")
+    assert estimator.spec.settings["precision"] == "float16-weights"
+    expected = [answer.years for answer in estimator.predict(crops)]
+    pytest.importorskip("torch")
+    torch = load_estimator(f"onnx:{tmp_path / 'h.onnx'}@torch")
+    assert [answer.years for answer in torch.predict(crops)] == pytest.approx(expected, abs=0.01)
 
 
 def test_pixels_and_decoding_stay_in_float32(network: Candidate) -> None:
