@@ -63,6 +63,7 @@ def why_contaminated(
     trained_sets: Collection[str],
     *,
     near: int = 0,
+    listed: str = "",
 ) -> str:
     """Return why an estimator gets no verdict, "" if it is not contaminated.
 
@@ -73,6 +74,8 @@ def why_contaminated(
         trained_sets: names of the data sets that it was trained on.
         near: for how many more it was trained on a near copy; they count from a fraction of
             `NEAR_FRACTION` on, as a few do not change a mean.
+        listed: the source of its list of training pictures. If this names some of `trained_sets`,
+            the pictures of the others are not on the list.
 
     >>> from agebench import DatasetSpec
     >>> utkface = DatasetSpec("utkface", "dex-estimated")
@@ -82,18 +85,29 @@ def why_contaminated(
     ''
     >>> why_contaminated(utkface, 80, None, ["utkface"])
     'its makers trained on UTKFace'
+    >>> why_contaminated(utkface, 80, 0, ["fairface", "utkface"], listed="fairface/train")
+    'its makers trained on UTKFace'
     """
-    if seen is not None:  # a comparison of pictures is more reliable than the name of a set
+    if seen is not None:
         found = [f"{seen:,} of its {scored:,} pictures"] if seen else []
         if near and near >= NEAR_FRACTION * scored:
             found.append(
                 f"near copies of {near:,} {'more' if seen else f'of its {scored:,} pictures'}"
             )
-        return f"trained on {' and '.join(found)}" if found else ""
-    both = [name for name in _sets_in(dataset) if name in trained_sets]
+        if found:
+            return f"trained on {' and '.join(found)}"
+    # A comparison of pictures is more reliable than the name of a set, as far as the list goes.
+    named = trained_sets if seen is None else _unlisted(trained_sets, listed)
+    both = [name for name in _sets_in(dataset) if name in named]
     if not both:
         return ""
     return f"its makers trained on {' and '.join(_TITLES.get(name, name) for name in both)}"
+
+
+def _unlisted(trained_sets: Collection[str], listed: str) -> Collection[str]:
+    """Return the sets that a list of training pictures leaves out, if it names any."""
+    missing = [name for name in trained_sets if name not in listed]
+    return missing if len(missing) < len(trained_sets) else ()
 
 
 def sets_trained_on(trained_sets: Collection[str], trained_on: str) -> Collection[str]:
@@ -139,6 +153,7 @@ def contamination_by(dataset: NamedSet, scored: int, seen: SeenCount | None, spe
         None if seen is None else seen.count,
         sets_trained_on(spec.trained_sets, spec.trained_on),
         near=0 if near is None else near.count,
+        listed="" if seen is None else seen.what,
     )
 
 

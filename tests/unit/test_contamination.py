@@ -37,8 +37,10 @@ def _set(name: str, *notes: str) -> DatasetSpec:
     return DatasetSpec(name, "unknown", notes=notes)
 
 
-def _by_name(sets: list[str], dataset: DatasetSpec, seen: int | None = None) -> str:
-    counted = None if seen is None else {"what": "x", "count": seen}
+def _by_name(
+    sets: list[str], dataset: DatasetSpec, seen: int | None = None, what: str = "x"
+) -> str:
+    counted = None if seen is None else {"what": what, "count": seen}
     item = {
         "name": "e",
         "available": True,
@@ -64,6 +66,16 @@ def test_a_set_that_the_makers_trained_on_is_told_by_its_name() -> None:
 def test_the_pictures_themselves_say_more_than_the_name_of_their_set() -> None:
     assert _by_name(["utkface"], _set("utkface"), seen=0) == ""
     assert _by_name([], _set("mine"), seen=68) == "trained on 68 of its 80 pictures"
+
+
+def test_sets_that_the_list_of_pictures_leaves_out_are_told_by_their_names() -> None:
+    sets, what = ["utkface", "imdb-wiki"], "utkface/utkface-full/train + longevity"
+    assert _by_name(sets, _set("imdb-wiki"), 0, what) == "its makers trained on IMDB-WIKI"
+    assert _by_name(sets, _set("imdb-wiki"), 3, what) == "trained on 3 of its 80 pictures"
+    assert _by_name(sets, _set("utkface"), 0, what) == ""
+    assert _by_name(sets, _set("fgnet"), 0, what) == ""
+    # A list whose source names none of the sets may hold the pictures of all.
+    assert _by_name(sets, _set("imdb-wiki"), 0, "my pictures") == ""
 
 
 def test_a_set_that_is_named_in_words_alone_counts_too() -> None:
