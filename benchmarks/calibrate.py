@@ -5,7 +5,8 @@
 Guo, Pleiss, Sun & Weinberger, "On Calibration of Modern Neural Networks", ICML 2017: the outputs
 are divided by the temperature that makes the labels most probable.  Here all sets (the run's own
 validation part, and lists of held-out pictures, whose faces `yunet` finds) have equal weight, and
-the prediction is the mean of those for the picture and its mirror image.
+the prediction is the mean of those for the picture and its mirror image, or with --no-mirror that
+for the picture alone, as in a file exported without --flip.
 
 --rare TAU (Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021) first divides the
 probabilities by the smoothed frequency of each age in the run's own training part, to the power
@@ -55,10 +56,10 @@ YEARS = torch.arange(0, 117).double()
 
 
 @torch.no_grad()
-def outputs_of(model: AgeNetwork, faces: TrainingFaces) -> Tensor:
-    """Return outputs of the pictures and of their mirror images, (2, n, bins)."""
+def outputs_of(model: AgeNetwork, faces: TrainingFaces, *, mirror: bool) -> Tensor:
+    """Return outputs of the pictures, and of their mirror images if asked, (1 or 2, n, bins)."""
     both = []
-    for mirrored in (False, True):
+    for mirrored in (False, True) if mirror else (False,):
         views = plain_views(
             faces, model.settings.crop, torch.device("cpu"), BATCH, mirrored=mirrored
         )
@@ -67,7 +68,7 @@ def outputs_of(model: AgeNetwork, faces: TrainingFaces) -> Tensor:
 
 
 def probabilities_at(outputs: Tensor, temperature: float) -> Tensor:
-    """Return the mean distribution of picture and mirror image at a temperature, (n, bins)."""
+    """Return the mean distribution over picture and mirror image at a temperature, (n, bins)."""
     return (outputs / temperature).softmax(dim=2).mean(dim=0)
 
 
@@ -166,6 +167,7 @@ def main() -> None:
     parser.add_argument("--root", required=True)
     parser.add_argument("--held-out", action="append", default=[])
     parser.add_argument("--rare", type=float, default=0.0, metavar="TAU")
+    parser.add_argument("--no-mirror", action="store_true", help="Leave out the mirror images.")
     parser.add_argument("--temperature", type=float, help="take this one, fit none")
     args = parser.parse_args()
     saved = read_checkpoint(args.run / BEST_FILE)
@@ -177,7 +179,7 @@ def main() -> None:
     data = replace(saved.settings.data, root=args.root)
     pictures = TrainingPictures.of(replace(saved.settings, data=data), no_progress)
     raw = {
-        name: (outputs_of(model, rows), torch.from_numpy(rows.ages))
+        name: (outputs_of(model, rows, mirror=not args.no_mirror), torch.from_numpy(rows.ages))
         for name, rows in gathered(pictures, args.held_out).items()
     }
     added = adjustment(trained_ages(pictures), args.rare)

@@ -1,6 +1,6 @@
 """Make the weights that come with the package from the runs that trained them.
 
-    python benchmarks/make_weights.py --multicrop RUN --age-net RUN --root UTKFACE
+    python benchmarks/make_weights.py --multicrop RUN --small RUN --age-net RUN --root UTKFACE
 
 Exports the runs' best checkpoints (or, with --checkpoint calibrated.safetensors, what
 benchmarks/calibrate.py wrote) with their parity checks (on real pictures of the validation
@@ -100,10 +100,13 @@ def make_looks(pictures: Sequence[str]) -> None:
 
 
 def main() -> None:
-    """Make one or both, and what is missing of the looks."""
+    """Make the files of the given runs, and what is missing of the looks."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--multicrop", type=Path, help="folder of the run")
-    parser.add_argument("--checkpoint", default=BEST_FILE, help="file in the folder of --multicrop")
+    parser.add_argument("--small", type=Path, help="folder of the run")
+    parser.add_argument(
+        "--checkpoint", default=BEST_FILE, help="file in the folders of --multicrop and --small"
+    )
     parser.add_argument("--age-net", type=Path, help="folder of the run")
     parser.add_argument("--root", required=True, help="folder of UTKFace, for real faces")
     parser.add_argument(
@@ -111,15 +114,16 @@ def main() -> None:
         help="another data set that was trained on; may be given several times",
     )  # fmt: skip
     args = parser.parse_args()
-    if args.multicrop is not None:
-        faces = ["--dataset", "utkface", "--root", args.root, "--protocol", "utkface-full"]
-        best = str(args.multicrop / args.checkpoint)
-        for path, how in (
-            (MULTICROP, ["--fp16-weights", "--flip", "--part", "val", "--sample", "64"]),
-            (SMALL, ["--int8", "--part", "train", "--sample", "1024"]),
-        ):
+    faces = ["--dataset", "utkface", "--root", args.root, "--protocol", "utkface-full"]
+    for run, path, how in (
+        (args.multicrop, MULTICROP, ["--fp16-weights", "--part", "val", "--sample", "256"]),
+        (args.small, SMALL, ["--int8", "--part", "train", "--sample", "1024"]),
+    ):
+        if run is not None:
+            best = str(run / args.checkpoint)
             agebench("export-onnx", best, "-o", str(path), "--name", path.stem, *faces, *how)
             enter(path)
+    if args.small is not None:
         share_list(MULTICROP, SMALL)
     if args.age_net is not None:
         agebench("convert-caffe", str(args.age_net / BEST_FILE), "-o", str(AGE_NET), "--half")
