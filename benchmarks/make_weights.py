@@ -116,7 +116,7 @@ def main() -> None:
     args = parser.parse_args()
     faces = ["--dataset", "utkface", "--root", args.root, "--protocol", "utkface-full"]
     for run, path, how in (
-        (args.multicrop, MULTICROP, ["--fp16-weights", "--part", "val", "--sample", "256"]),
+        (args.multicrop, MULTICROP, ["--fp16-weights", "--part", "val", "--sample", "64"]),
         (args.small, SMALL, ["--int8", "--part", "train", "--sample", "1024"]),
     ):
         if run is not None:

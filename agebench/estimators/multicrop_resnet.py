@@ -12,15 +12,15 @@ from agebench.runtimes.opening import require_unchanged
 FILE = "multicrop-resnet.onnx"
 SMALL_FILE = "multicrop-resnet-small.onnx"
 
-TRAINED_SETS = ("utkface", "longevitynet", "fairface")
-TRAINED_ON = (
-    "UTKFace (utkface-full/train), LongevityNet, FairFace; answers of its own earlier weights and "
-    "of hse-mobilenet (IMDB-WIKI)"
-)
-"""Training data of the bundled weights; their files only name the first set."""
+_OWN_SETS = ("utkface", "longevitynet", "fairface")
+_OWN_PARTS = "UTKFace (utkface-full/train), LongevityNet, FairFace"
 
 
 class _Bundled(OnnxFile):
+    trained_on: str
+    trained_sets: tuple[str, ...]
+    """Training data of the bundled weights; their files only name the first set."""
+
     def __init__(
         self, file: str, path: Path | None, runtime: str | None, device: str | None
     ) -> None:
@@ -28,11 +28,13 @@ class _Bundled(OnnxFile):
         super().__init__(weights.path, runtime, device)
         require_unchanged(weights.path, weights.info.sha256, self._file.sha256)
         if weights.info.published:
-            self._spec = replace(self._spec, trained_on=TRAINED_ON, trained_sets=TRAINED_SETS)
+            self._spec = replace(
+                self._spec, trained_on=self.trained_on, trained_sets=self.trained_sets
+            )
 
 
 class MultiCropNetwork(_Bundled):
-    """The bundled multi-crop ResNet; pretrained/multicrop-resnet.md is its model card.
+    """The bundled multi-crop network; pretrained/multicrop-resnet.md is its model card.
 
     Args:
         path: another file of ``agebench export-onnx`` to use instead.
@@ -43,6 +45,9 @@ class MultiCropNetwork(_Bundled):
         ModelError, DeviceError: as for `onnx:FILE`.
     """
 
+    trained_on = f"{_OWN_PARTS}; its face network, hse-mobilenet, on VGGFace2 and IMDB-WIKI"
+    trained_sets = (*_OWN_SETS, "imdb-wiki")
+
     def __init__(
         self, path: Path | None = None, runtime: str | None = None, device: str | None = None
     ) -> None:
@@ -50,11 +55,16 @@ class MultiCropNetwork(_Bundled):
 
 
 class SmallMultiCropNetwork(_Bundled):
-    """The same network with 8-bit weights, which does not also evaluate the mirror image.
+    """A faster network with 8-bit weights.
 
     pretrained/multicrop-resnet-small.md is its model card; arguments and errors are those of
     `MultiCropNetwork`.
     """
+
+    trained_on = (
+        f"{_OWN_PARTS}; answers of its own earlier weights and of hse-mobilenet (IMDB-WIKI)"
+    )
+    trained_sets = _OWN_SETS
 
     def __init__(
         self, path: Path | None = None, runtime: str | None = None, device: str | None = None

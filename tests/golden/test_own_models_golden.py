@@ -37,8 +37,10 @@ def by_caffe() -> Floats:
 @pytest.mark.parametrize("name", ["multicrop-resnet", "multicrop-resnet-small"])
 def test_all_that_the_networks_learnt_from_is_named(name: str) -> None:
     spec = load_estimator(name).spec
-    assert spec.trained_sets == ("utkface", "longevitynet", "fairface")
-    assert all(word in spec.trained_on for word in ("UTKFace", "LongevityNet", "FairFace", "hse"))
+    assert spec.trained_sets[:3] == ("utkface", "longevitynet", "fairface")
+    words = ("UTKFace", "LongevityNet", "FairFace", "hse-mobilenet", "IMDB-WIKI")
+    assert all(word in spec.trained_on for word in words)
+    assert ("imdb-wiki" in spec.trained_sets) == (name == "multicrop-resnet")
 
 
 def test_the_baseline_is_the_usual_call_of_opencv(by_caffe: Floats) -> None:
@@ -66,11 +68,10 @@ def test_known_errors_on_the_sample(by_caffe: Floats) -> None:
     np.testing.assert_allclose(ours, _years("multicrop-resnet@cv2dnn"), atol=0.01)
     assert np.abs(ours - TRUE).mean() == pytest.approx(OURS_MAE, abs=0.05)
     small = _years("multicrop-resnet-small")
-    assert np.abs(small - ours).mean() < 1.5  # without the mirror image, and rounded
     # Processors round 8-bit products differently.
     assert np.abs(small - TRUE).mean() == pytest.approx(SMALL_MAE, abs=0.2)
     assert np.abs(by_caffe - TRUE).mean() == pytest.approx(CAFFE_MAE, abs=0.05)
 
 
-OURS_MAE, SMALL_MAE, CAFFE_MAE = 3.89, 3.84, 4.54
+OURS_MAE, SMALL_MAE, CAFFE_MAE = 4.82, 3.84, 4.54
 """As `agebench compare` printed them when the weights were bundled, years."""
