@@ -26,6 +26,9 @@ READABLE_VERSIONS = (1, 2, 3, SCHEMA_VERSION)
 BENCH_FILE = "bench.json"
 DEFAULT_BATCHES = (1, 4, 16, 64)
 
+COMPUTED_IN_FLOAT32 = ("float32", "float16-weights")
+"""Precisions of models that compute in float32."""
+
 
 @dataclass(frozen=True, slots=True)
 class BenchSettings:
@@ -110,7 +113,7 @@ class BenchEntry:
         The limits are those of float32: a model with lower precision may be faster.
         """
         precision = self.runner.estimator.spec.settings.get("precision", "float32")
-        if self.peaks is None or precision != "float32":
+        if self.peaks is None or precision not in COMPUTED_IN_FLOAT32:
             return None
         return self.resources.roofline_ms(batch, self.peaks)
 

@@ -21,7 +21,7 @@ import agebench
 from agebench import load_estimator
 from agebench.modelfiles.manifest import bundled_dir
 from agebench.registry.plugins import DETECTORS, ESTIMATORS, list_plugins
-from agebench.types import FaceFrame, Image, ViewSpec
+from agebench.types import CropSpec, FaceFrame, Image, ViewSpec, plain
 from agebench.vision.crops import cut_crops
 from agebench.vision.frames import TEMPLATE_5, frame_from_points, frame_to_image
 from agebench.vision.regions import REGIONS
@@ -203,11 +203,21 @@ def test_the_regions_of_elsewhere_are_ours() -> None:
 def test_elsewhere_refuses_views_that_it_does_not_cut() -> None:
     picture, _, points = _composite()
     cut = _elsewhere({}, 0)["cut"]
-    plain = {"region": "face", "size_hw": [8, 6], "margin": 0.0, "margin_px": 0.0, "align": True}
-    assert cut(picture, points, plain).shape == (3, 8, 6)
-    for change in ({"margin": 0.1}, {"margin_px": 2.0}, {"align": False}):
-        with pytest.raises(ValueError, match="without margins"):
-            cut(picture, points, plain | change)
+    view = {"region": "face", "size_hw": [8, 6], "margin": 0.0, "margin_px": 0.0, "align": True}
+    assert cut(picture, points, view).shape == (3, 8, 6)
+    with pytest.raises(ValueError, match="without margins in pixels"):
+        cut(picture, points, view | {"margin_px": 2.0})
+
+
+@pytest.mark.parametrize("align", [True, False])
+@pytest.mark.parametrize("margin", [0.0, 0.1])
+@pytest.mark.parametrize("region", ["face", "mouth"])
+def test_elsewhere_cuts_as_we_do(region: str, margin: float, align: bool) -> None:
+    picture, frame, points = _composite()
+    view = ViewSpec(region, (64, 48), margin=margin, align=align)
+    ours = cut_crops(picture, [frame], CropSpec({"view": view})).views["view"][0]
+    theirs = _elsewhere({}, 0)["cut"](picture, points, plain(view))
+    assert np.abs(ours.transpose(2, 0, 1) - theirs).mean() < 2.0
 
 
 def test_the_other_languages_know_the_views_of_the_bundled_model() -> None:

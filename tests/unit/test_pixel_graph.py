@@ -67,13 +67,13 @@ def _pictures(spec: CropSpec, count: int) -> Crops:
     return Crops.join(crops)
 
 
-def _same(file: str, crops: Crops) -> Floats:
-    """Require equal ages and probabilities, to the last bit; return the ages."""
+def _same(file: str, crops: Crops) -> tuple[Floats, Floats]:
+    """Require equal ages and probabilities, to the last bit; return both."""
     years, shares = _opened(file, as_stored=True).answer(crops)
     found_years, found_shares = _opened(file, as_stored=False).answer(crops)
     assert np.array_equal(found_years, years)
     assert np.array_equal(found_shares, shares)
-    return years
+    return years, shares
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -82,9 +82,9 @@ def test_ages_are_equal_to_the_bit(file: str, count: int) -> None:
     spec = _opened(file, as_stored=True).spec.crop
     for make in (generated, _noise, _pictures):
         crops = make(spec, count)
-        years = _same(file, crops)
+        years, _ = _same(file, crops)
         assert count == 1 or years.std() > 0
-    assert len(_same(file, crops.take(slice(0, 0)))) == 0
+    assert len(_same(file, crops.take(slice(0, 0)))[0]) == 0
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -92,7 +92,8 @@ def test_ages_are_equal_to_the_bit(file: str, count: int) -> None:
 def test_missing_views(file: str, view: str) -> None:
     crops = _pictures(_opened(file, as_stored=True).spec.crop, 4)
     without = crops.without(view)
-    assert not np.array_equal(_same(file, without), _same(file, crops))
+    # Ages are medians in whole years, which may be the same.
+    assert not np.array_equal(_same(file, without)[1], _same(file, crops)[1])
     others = [name for name in VIEWS if name != view]
     _same(file, without.without(others[0]))
     for as_stored in (True, False):
@@ -124,10 +125,9 @@ def test_what_is_removed(file: str) -> None:
     removed = before - Counter(node.op_type for node in model.graph.node)
     levels = (np.arange(256) - 127.5) / 64
     if file == FILE:
-        assert {item.mirrored for item in inputs} - set(VIEWS) == set()
-        assert removed == {"Concat": 3, "Gather": 3, "Mul": 3, "Sub": 3}
+        assert removed == {"Mul": 3, "Sub": 3}
         for item in inputs:
-            assert item.mirrored == item.view
+            assert item.mirrored == ""
             assert np.array_equal(item.table, np.tile(levels.astype(np.float32), (3, 1)))
     else:
         # Halves are rounded to even numbers.
@@ -158,7 +158,7 @@ def test_what_is_stated_is_that_of_the_file() -> None:
         file = AgeFile(bundled_dir() / FILE)
         models[0].runs.clear()
         file.answer(generated(file.spec.crop, 3))
-    shapes = {"face": (3, 3, 128, 128), "eyes": (3, 3, 64, 128), "mouth": (3, 3, 64, 96)}
+    shapes = {"face": (3, 3, 160, 160), "eyes": (3, 3, 64, 128), "mouth": (3, 3, 64, 96)}
     assert models[0].runs == [{**shapes, "present": (3, 3, 1, 1)}]
     assert list(models[0].input_names) == [*VIEWS, "present"]
 
