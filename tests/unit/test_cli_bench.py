@@ -94,7 +94,7 @@ def test_a_model_with_8_bit_numbers_has_no_roofline_of_float32() -> None:
     assert small["spec"]["settings"]["precision"] == "int8"
     assert small["batch_sweep"][0]["roofline_ms"] is None
     assert large["batch_sweep"][0]["roofline_ms"] > 0
-    # Both have the same networks for eyes and mouth. For the face, the larger has a MobileNet at 160
+    # Both have the same networks for eyes and mouth; for the face, the larger a MobileNet at 160
     # pixels, 290 M (Howard et al. 2017, table 7), the smaller a ResNet-18 of half width at 128
     # (1.8 G in full at 224, He et al. 2015, table 1).
     macs = [item["resources"]["macs_per_face"] for item in (small, large)]
