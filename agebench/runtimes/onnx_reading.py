@@ -100,26 +100,30 @@ def with_full_weights(model: onnx.ModelProto) -> onnx.ModelProto:
     `agebench.export.half.store_in_half` makes such files.
     """
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
-    casts = [
-        node
-        for node in model.graph.node
-        if node.op_type == "Cast"
-        and node.input[0] in stored
-        and [item.i for item in node.attribute if item.name == "to"] == [TensorProto.FLOAT]
-    ]
-    if not casts:
+    kept, weights = list[onnx.NodeProto](), list[onnx.TensorProto]()
+    for node in model.graph.node:
+        if not _casts_to_float(node) or node.input[0] not in stored:
+            kept.append(node)
+            continue
+        values = numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
+        weights.append(numpy_helper.from_array(values, node.output[0]))
+    if not weights:
         return model
+    used = {name for node in kept for name in node.input}
+    weights += [tensor for name, tensor in stored.items() if name in used]
     full = onnx.ModelProto()
     full.CopyFrom(model)
-    for node in casts:
-        full.graph.node.remove(node)
-        values = numpy_helper.to_array(stored[node.input[0]]).astype(np.float32)
-        full.graph.initializer.append(numpy_helper.from_array(values, node.output[0]))
-    used = {name for node in full.graph.node for name in node.input}
-    kept = [tensor for tensor in full.graph.initializer if tensor.name in used]
-    del full.graph.initializer[:]
-    full.graph.initializer.extend(kept)
+    del full.graph.node[:], full.graph.initializer[:]
+    full.graph.node.extend(kept)
+    full.graph.initializer.extend(weights)
     return full
+
+
+def _casts_to_float(node: onnx.NodeProto) -> bool:
+    kinds = [item.i for item in node.attribute if item.name == "to"]
+    return (
+        node.op_type == "Cast" and bool(node.input and node.output) and kinds == [TensorProto.FLOAT]
+    )
 
 
 def _texts(model: onnx.ModelProto) -> Iterator[object]:

@@ -70,6 +70,7 @@ def test_an_estimator_is_exported_and_compared_on_real_faces(
         (("constant",), "'constant' can't be exported to ONNX"),
         (("constant", "caffe-age-net"), "expected one model, got 2"),
         (("x", "--fp16", "--int8"), "exclude each other"),
+        (("x", "--fp16-weights", "--int8"), "--fp16-weights and --int8 exclude each other"),
         (("x", "--int8"), "--int8 needs --dataset"),
         (("x", "--export-detector", "yunet"), "name a checkpoint or an estimator"),
         (("--detector", "yunet"), "--detector without a model is now called --export-detector"),

@@ -6,15 +6,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from onnx import TensorProto, checker
+from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 
 from agebench import load_estimator
 from agebench.errors import ModelError, UsageError
 from agebench.export.candidate import Candidate
 from agebench.export.half import halve, store_in_half
-from agebench.export.precision import kept_nodes, price_of, to_float16, to_half_weights, to_int8
+from agebench.export.precision import (
+    LARGE_WEIGHTS,
+    kept_nodes,
+    price_of,
+    to_float16,
+    to_half_weights,
+    to_int8,
+)
 from agebench.export.writing import export
 from agebench.runtimes.age_file import generated
+from agebench.runtimes.onnx_reading import with_full_weights
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +76,25 @@ def test_half_weights_halve_the_file_for_every_runtime(network: Candidate, tmp_p
     pytest.importorskip("torch")
     torch = load_estimator(f"onnx:{tmp_path / 'h.onnx'}@torch")
     assert [answer.years for answer in torch.predict(crops)] == pytest.approx(expected, abs=0.01)
+
+
+def test_stored_halves_are_read_as_float32(network: Candidate) -> None:
+    stored = to_half_weights(network).model
+    full = {item.name: numpy_helper.to_array(item) for item in _weights(with_full_weights(stored))}
+    before = {item.name: numpy_helper.to_array(item) for item in _weights(network.model)}
+    assert full.keys() == before.keys()
+    for name, values in before.items():
+        large = values.dtype == np.float32 and values.size >= LARGE_WEIGHTS
+        expected = values.astype(np.float16).astype(np.float32) if large else values
+        np.testing.assert_array_equal(full[name], expected)
+    assert with_full_weights(network.model) is network.model
+    # What is not such a weight stays, even if it is not a valid node.
+    stored.graph.node.append(helper.make_node("Cast", [], [], "empty", to=TensorProto.FLOAT))
+    assert with_full_weights(stored).graph.node[-1].name == "empty"
+
+
+def _weights(model: ModelProto) -> list[TensorProto]:
+    return list(model.graph.initializer)
 
 
 def test_pixels_and_decoding_stay_in_float32(network: Candidate) -> None:
