@@ -70,15 +70,14 @@ def _max_pool(values: Sequence[Tensor], attributes: Attributes) -> Tensor:
 
 
 def _average_pool(values: Sequence[Tensor], attributes: Attributes) -> Tensor:
-    kernel, strides, pads = _pairs(attributes)
-    return functional.avg_pool2d(
-        values[0],
-        kernel,
-        strides,
-        _even(pads, "AveragePool"),
-        ceil_mode=bool(attributes.get("ceil_mode", 0)),
-        count_include_pad=bool(attributes.get("count_include_pad", 0)),
-    )
+    kernel, strides, (top, left, bottom, right) = _pairs(attributes)
+    ceil, around = bool(attributes.get("ceil_mode", 0)), (left, right, top, bottom)
+    picture = functional.pad(values[0], around)
+    pooled = functional.avg_pool2d(picture, kernel, strides, ceil_mode=ceil)
+    if not any(around) or attributes.get("count_include_pad", 0):
+        return pooled
+    inside = functional.pad(torch.ones_like(values[0][:1, :1]), around)
+    return pooled / functional.avg_pool2d(inside, kernel, strides, ceil_mode=ceil)
 
 
 def _gemm(values: Sequence[Tensor], attributes: Attributes) -> Tensor:

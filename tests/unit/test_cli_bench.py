@@ -94,13 +94,38 @@ def test_a_model_with_8_bit_numbers_has_no_roofline_of_float32() -> None:
     assert small["spec"]["settings"]["precision"] == "int8"
     assert small["batch_sweep"][0]["roofline_ms"] is None
     assert large["batch_sweep"][0]["roofline_ms"] > 0
-    # Both have the same networks for eyes and mouth; for the face, the larger a MobileNet at 160
-    # pixels, 290 M (Howard et al. 2017, table 7), the smaller a ResNet-18 of half width at 128
-    # (1.8 G in full at 224, He et al. 2015, table 1).
+    others, dense = _resnet(1, 24, 64, 128) + _resnet(1, 24, 64, 96), 256 * (2 * 192 + 117)
+    by_hand = [_resnet(2, 32, 128, 128) + 256 * 256, _mobilenet(160) + 1024 * 256]
     macs = [item["resources"]["macs_per_face"] for item in (small, large)]
-    eyes_and_mouth = macs[1] - 290e6
-    assert eyes_and_mouth > 0
-    assert macs[0] - eyes_and_mouth == pytest.approx(1.8e9 / 4 * (128 / 224) ** 2, rel=0.1)
+    assert macs == pytest.approx([face + others + dense for face in by_hand], rel=0.001)
+
+
+def _resnet(blocks: int, width: int, rows: int, columns: int) -> int:
+    """Multiplications of a residual network of four stages (He et al. 2015), by hand."""
+    rows, columns, inputs = rows // 2, columns // 2, width
+    macs = rows * columns * width * 3 * 7 * 7
+    rows, columns = rows // 2, columns // 2
+    for stage in range(4):
+        outputs = width << stage
+        for block in range(blocks):
+            if stage and not block:
+                rows, columns = -(-rows // 2), -(-columns // 2)
+            shortcut = inputs if inputs != outputs else 0
+            macs += rows * columns * outputs * (9 * (inputs + outputs) + shortcut)
+            inputs = outputs
+    return macs
+
+
+def _mobilenet(side: int) -> int:
+    """The same of a MobileNet (Howard et al. 2017, table 1); 569 M with its classifier at 224."""
+    side, inputs = side // 2, 32
+    macs = side * side * 32 * 3 * 9
+    strides = {1: 2, 3: 2, 5: 2, 11: 2}
+    for layer, outputs in enumerate([64, 128, 128, 256, 256, *[512] * 6, 1024, 1024]):
+        side //= strides.get(layer, 1)
+        macs += side * side * inputs * (9 + outputs)
+        inputs = outputs
+    return macs
 
 
 def test_ten_crops_are_counted_as_ten(caffemodel: Path, tmp_path: Path) -> None:

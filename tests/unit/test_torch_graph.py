@@ -64,6 +64,27 @@ CASES: dict[str, tuple[list[Any], Values]] = {
         [helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[3, 3], pads=[1, 1, 1, 1])],
         {},
     ),
+    "averages without uneven padding": (
+        [
+            helper.make_node(
+                "AveragePool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2], pads=[0, 0, 1, 1]
+            )
+        ],
+        {},
+    ),
+    "averages with uneven padding": (
+        [
+            helper.make_node(
+                "AveragePool",
+                ["x"],
+                ["y"],
+                kernel_shape=[3, 2],
+                pads=[1, 0, 0, 1],
+                count_include_pad=1,
+            )
+        ],
+        {},
+    ),
     "response normalisation": (
         [helper.make_node("LRN", ["x"], ["y"], size=3, alpha=0.3, beta=0.75, bias=1.0)],
         {},

@@ -37,7 +37,7 @@ def network() -> Candidate:
     backbone = BackboneSettings(depth=10, width=16)
     views = {
         "face": ViewSettings("face", (32, 32), backbone=backbone),
-        "eyes": ViewSettings("eyes", (32, 64), backbone=backbone),
+        "eyes": ViewSettings("eyes", (16, 32), backbone=backbone),
     }
     model = MultiCropResNet(ModelSettings(views=views, dense=32), LOSSES["dldl"].head)
     with torch.no_grad():
