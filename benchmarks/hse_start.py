@@ -2,12 +2,18 @@
 
     python -m benchmarks.hse_start LISTS/hse/hse.safetensors RUN11/best.safetensors \
         --settings SETTINGS.toml -o RUN12/best.safetensors
+    python -m benchmarks.hse_start published \
+        --settings SETTINGS.toml --root ROOT -o RUN1/best.safetensors
 
 The settings' view "face" has a backbone of kind "mobilenet" and width 32, and `model.dense` is 256.
 From the fine-tuned network (benchmarks/hse_teacher.py) come the face stream, its part of the dense
 layer and the head; from the other checkpoint the streams of all other views, whose parts of the
 dense layer start small.  The new network's first ages are nearly those of the fine-tuned one.
 The list of training pictures is copied from the checkpoint: it must include the other's.
+
+"published" stands for the network as its makers published it, whose normalisations are set with
+pictures of the settings' data set, without any training.  Without another checkpoint, other views
+start at random, and no list of training pictures is written.
 """
 
 from __future__ import annotations
@@ -15,22 +21,28 @@ from __future__ import annotations
 import argparse
 import shutil
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from agebench.datasets.base import sample
 from agebench.duplicates.training_hashes import RUN_HASHES
-from agebench.train.checkpoint import read_checkpoint
+from agebench.registry.plugins import load_dataset, load_detector
+from agebench.train.checkpoint import Checkpoint, read_checkpoint
 from agebench.train.losses import LOSSES
 from agebench.train.mobilenet import MobileNet
 from agebench.train.networks import SCALE, MultiCropResNet, build_network
-from agebench.train.settings import read_settings
-from benchmarks.hse_network import MEANS_BGR, HseMobileNet, pairs
-from benchmarks.hse_teacher import started
+from agebench.train.settings import TrainSettings, read_settings
+from benchmarks.hse_network import MEANS_BGR, HseMobileNet, pairs, set_norms
+from benchmarks.hse_teacher import cut, faces_of, prepared, started
 
 FACE = "face"
+PUBLISHED = "published"
+TYPICAL = 512
+"""Pictures that the published network's normalisations are set with."""
+
 CENTRE = 127.5
 OTHERS_SCALE = 0.1
 """Of the initial weights of the other views' features, relative to usual ones."""
@@ -86,33 +98,52 @@ def fill_others(model: MultiCropResNet, weights: Mapping[str, Tensor]) -> None:
                 state[key].copy_(weights[key])
 
 
+def published(settings: TrainSettings) -> HseMobileNet:
+    """Return the network as published, normalised for typical pictures of the settings' set."""
+    data = settings.data
+    chosen = sample(load_dataset(data.dataset, data.root or None), TYPICAL, settings.seed)
+    faces = faces_of(chosen, load_detector(data.detector), None)
+    side = settings.model.views[FACE].size_hw[0]
+    torch.manual_seed(settings.seed)
+    network = HseMobileNet().eval()
+    set_norms(network, prepared(cut(faces.pixels, side, jitter=True)))
+    return network
+
+
 def main() -> None:
     """Read the command line and write the checkpoint."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("teacher", type=Path)
-    parser.add_argument("others", type=Path)
+    parser.add_argument("teacher", help='hse.safetensors, or "published"')
+    parser.add_argument("others", type=Path, nargs="?", help="a checkpoint with the other views")
     parser.add_argument("--settings", type=Path, required=True)
+    parser.add_argument("--root", default="", help='data.root, for "published"')
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
-    saved, settings = read_checkpoint(args.others), read_settings(args.settings)
+    texts = {"data.root": args.root} if args.root else {}
+    settings = read_settings(args.settings, texts=texts)
     model = build_network(settings.model, LOSSES[settings.loss.name].head)
     if not isinstance(model, MultiCropResNet):
         raise SystemExit("expected settings of a multi-crop network")
-    teacher, face = started(args.teacher), model.backbones[FACE]
+    new = args.teacher == PUBLISHED
+    teacher = published(settings) if new else started(Path(args.teacher))
+    face = model.backbones[FACE]
     if not isinstance(face, MobileNet):
         raise SystemExit("expected a face stream of kind mobilenet")
     fill_face(face, teacher)
     fill_dense(model, teacher)
-    fill_others(model, saved.averaged)
-    state = model.state_dict()
-    about = {**saved.about, "started_from": [args.teacher.name, args.others.parent.name]}
+    about: dict[str, Any] = {}
+    origins = [Path(args.teacher).name]
     args.out.parent.mkdir(parents=True, exist_ok=True)
+    if args.others is not None:
+        saved = read_checkpoint(args.others)
+        fill_others(model, saved.averaged)
+        about, origins = dict(saved.about), [*origins, args.others.parent.name]
+        shutil.copy(args.others.parent / RUN_HASHES, args.out.parent / RUN_HASHES)
+    state = model.state_dict()
     own = {name: value.clone() for name, value in state.items()}
-    replace(
-        saved, settings=settings, state={"history": []}, about=about, model=own, averaged=state,
-        optimiser={},
+    Checkpoint(
+        settings, {"history": []}, {**about, "started_from": origins}, own, state, {}
     ).write(args.out)  # fmt: skip
-    shutil.copy(args.others.parent / RUN_HASHES, args.out.parent / RUN_HASHES)
 
 
 if __name__ == "__main__":

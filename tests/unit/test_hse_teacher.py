@@ -8,18 +8,20 @@ from types import ModuleType
 import numpy as np
 import pytest
 
-from agebench.registry.plugins import load_estimator
+from agebench.registry.plugins import load_dataset, load_detector, load_estimator
 from agebench.types import Crops
 from tests.unit.scripts import load_script
 
 torch = pytest.importorskip("torch")
 
+from agebench.train.checkpoint import read_checkpoint  # noqa: E402
+from agebench.train.losses import LOSSES  # noqa: E402
 from agebench.train.model_settings import (  # noqa: E402 - only where torch is there
     BackboneSettings,
     ModelSettings,
     ViewSettings,
 )
-from agebench.train.networks import MultiCropResNet  # noqa: E402
+from agebench.train.networks import MultiCropResNet, build_network  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +121,54 @@ def test_a_face_stream_starts_with_the_same_features(
         logits = model.head(torch.relu(model.joint(joined)))
         expected = tuned.ages(torch.relu(tuned.features(ours)))
     torch.testing.assert_close(logits[:, 1:101], expected)
+
+
+SETTINGS = """
+decode = "median"
+[data]
+dataset = "sample"
+[loss]
+name = "dldl"
+[model]
+dense = 256
+[model.views.face]
+region = "face"
+size_hw = [160, 160]
+backbone = { kind = "mobilenet", width = 32 }
+"""
+
+
+@pytest.mark.shared
+def test_a_run_can_start_from_the_network_as_published(
+    teacher: ModuleType, network: ModuleType, shared_weights: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    start = load_script("benchmarks.hse_start")
+    monkeypatch.setattr(start, "TYPICAL", 16)
+    (tmp_path / "settings.toml").write_text(SETTINGS, encoding="utf-8")
+    out = tmp_path / "start" / "best.safetensors"
+    how = ["--settings", str(tmp_path / "settings.toml"), "-o", str(out)]
+    monkeypatch.setattr("sys.argv", ["hse_start", "published", *how])
+    start.main()
+    # Nothing was trained, and nobody knows the pictures that the published network learned from.
+    assert [path.name for path in out.parent.iterdir()] == ["best.safetensors"]
+    saved = read_checkpoint(out)
+    assert saved.about["started_from"] == ["published"]
+
+    data = saved.settings.data
+    faces = start.faces_of(load_dataset(data.dataset, None), load_detector(data.detector), None)
+    planes = teacher.cut(faces.pixels, 160, jitter=False)
+    model = build_network(saved.settings.model, LOSSES["dldl"].head).eval()
+    model.load_state_dict(dict(saved.averaged))
+    with torch.no_grad():
+        ours = model({"face": planes}, {"face": torch.ones(len(planes), 1)}).final
+        theirs = network.HseMobileNet().eval()(teacher.prepared(planes))
+    years = ours.softmax(1)[:, 1:101] @ teacher.AGES
+    # Only what the border of the first convolution is padded with differs.
+    off = (years - theirs.softmax(1) @ teacher.AGES).abs()
+    assert years.std() > 10
+    assert off.max() < 1
+    assert off.mean() < 0.3
 
 
 def test_loss_is_least_at_the_label_and_within_the_range(teacher: ModuleType) -> None:
