@@ -64,12 +64,12 @@ def fill_face(backbone: MobileNet, teacher: HseMobileNet) -> None:
 
 
 @torch.no_grad()
-def fill_dense(model: MultiCropResNet, teacher: HseMobileNet) -> None:
-    """Set the dense layer and the head."""
+def fill_dense(model: MultiCropResNet, teacher: HseMobileNet, face: str = FACE) -> None:
+    """Set the dense layer and the head; `face` is the view that has the teacher's features."""
     start = 0
     for name, view in model.settings.views.items():
         columns = model.joint.weight[:, start : start + view.backbone.features]
-        if name == FACE:
+        if name == face:
             columns.copy_(teacher.features.weight)
         else:
             nn.init.kaiming_normal_(columns, nonlinearity="relu")
@@ -86,15 +86,15 @@ def fill_dense(model: MultiCropResNet, teacher: HseMobileNet) -> None:
         head.bias[index] = teacher.ages.bias[row] - LESS_PER_YEAR * abs(age - 1 - row)
 
 
-def fill_others(model: MultiCropResNet, weights: Mapping[str, Tensor]) -> None:
-    """Copy the streams of all other views, and what stands for a missing one."""
+def fill_others(model: MultiCropResNet, weights: Mapping[str, Tensor], face: str = FACE) -> None:
+    """Copy the streams of all views but the face's, and what stands for a missing one."""
     state = model.state_dict()
     for name in model.settings.views:
         for key in state:
             own = key.startswith((f"backbones.{name}.", f"auxiliary.{name}.")) or (
                 key == f"absent.{name}"
             )
-            if own and name != FACE:
+            if own and name != face:
                 state[key].copy_(weights[key])
 
 

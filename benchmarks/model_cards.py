@@ -1,7 +1,8 @@
 """Update the figures in the model cards from results of `agebench compare`.
 
-    agebench compare multicrop-resnet multicrop-resnet-small caffe-age-net-utkface caffe-age-net \
-        constant --dataset utkface --root UTKFACE --protocol utkface-full --part test --out RESULTS
+    agebench compare multicrop-resnet multicrop-resnet-small multicrop-resnet-open \
+        caffe-age-net-utkface caffe-age-net constant --dataset utkface --root UTKFACE \
+        --protocol utkface-full --part test --out RESULTS
     python benchmarks/model_cards.py test=RESULTS/result.json
 
 For each name, a card has a place `<!-- figures test -->` ... `<!-- end -->`; the text in between is
@@ -22,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 CARDS = {
     "multicrop-resnet": ROOT / "pretrained" / "multicrop-resnet.md",
     "multicrop-resnet-small": ROOT / "pretrained" / "multicrop-resnet-small.md",
+    "multicrop-resnet-open": ROOT / "pretrained" / "multicrop-resnet-open.md",
     "caffe-age-net-utkface": ROOT / "pretrained" / "caffe-age-net-utkface.md",
     "caffe-age-net": ROOT / "docs" / "models.md",
 }

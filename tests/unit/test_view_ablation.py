@@ -1,0 +1,89 @@
+"""benchmarks/view_ablation.py: figures from ages, and the streams that rows start from."""
+
+from __future__ import annotations
+
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.unit.scripts import load_script
+
+torch = pytest.importorskip("torch")
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    return load_script("benchmarks.view_ablation")
+
+
+AGES = np.array([10.0] * 6 + [40.0] * 4 + [70.0] * 2)
+SETS: dict[str, Any] = {
+    "val": (SimpleNamespace(ages=AGES), None),
+    # Twelve people in twelve pictures.
+    "fgnet": (SimpleNamespace(ages=AGES), list("abcdefghijkl")),
+}
+
+
+def _run(off: float) -> dict[str, Any]:
+    return {"after": {name: (AGES + off).tolist() for name in SETS}, "epochs_mae": [abs(off)]}
+
+
+def test_figures_are_means_over_seeds_and_differences_are_paired(script: ModuleType) -> None:
+    views = _run(-3)
+    views["after"]["val"][0] += 12  # an error of 9 instead of -3
+    runs = {"face / 0": _run(4), "face / 1": _run(-6), "face + eyes / 0": views}
+    found = script.summary(runs, SETS)
+    assert list(found) == ["face", "face + eyes"]
+    assert found["face"]["val"]["mae_years"] == 5  # 4 and 6, not 1 as the mean of +4 and -6
+    assert found["face"]["val"]["interval"] == [0, 0]
+    with_eyes = found["face + eyes"]["val"]
+    assert with_eyes["mae_years"] == pytest.approx((11 * 3 + 9) / 12)
+    assert with_eyes["spans"] == pytest.approx([(5 * 3 + 9) / 6, 3, 3])
+    assert with_eyes["difference_years"] == pytest.approx((11 * -2 + 4) / 12)
+    low, high = with_eyes["interval"]
+    assert low < with_eyes["difference_years"] < high
+    assert found["face + eyes"]["fgnet"]["difference_years"] == -2
+
+    seeds = {
+        "face": {"val": [4.0, 6.0], "fgnet": [4.0, 6.0]},
+        "face + eyes": {"val": [3.5], "fgnet": [3.0]},
+    }
+    held = {
+        "summary": found, "mae_by_seed": seeds, "made": {"steps": 300},
+        "cost_ms": dict.fromkeys(script.ROWS, 1.25),
+    }  # fmt: skip
+    page = script.table(held)
+    assert "| face | 2 | 5.000 | 4.00 6.00 | 5.00 | 5.00 | 5.00 |  | 1.2 |" in page
+    assert f"| face + eyes | 1 | 3.500 | 3.50 | 4.00 | 3.00 | 3.00 | -1.500 ({low:+.3f} to" in page
+    assert (
+        "| face + eyes | 1 | 3.000 | 3.00 | 3.00 | 3.00 | 3.00 | -2.000 (-2.000 to -2.000)" in page
+    )
+
+
+MOBILENET = {"kind": "mobilenet", "width": 32}
+
+
+def test_rows_differ_in_nothing_but_their_views(script: ModuleType) -> None:
+    from agebench.train.settings import settings_from
+
+    views = {
+        "face": {"region": "face", "size_hw": [160, 160], "backbone": MOBILENET},
+        "eyes": {"region": "eyes", "size_hw": [64, 128], "backbone": {"depth": 10, "width": 4}},
+        "mouth": {"region": "mouth", "size_hw": [64, 96], "backbone": {"depth": 10, "width": 4}},
+    }  # fmt: skip
+    recipe = settings_from({"model": {"views": views, "view_dropout": 0.1}}, "made")
+    every = script.all_views(recipe)
+    rows = {row: script.row_settings(every, row, 7, 3) for row in script.ROWS}
+    sides = {
+        row: [view.size_hw for view in each.model.views.values()] for row, each in rows.items()
+    }
+    assert sides["face"] == [(96, 96)]
+    assert sides["face, larger"] == [(128, 128)]
+    assert sides["face + eyes + mouth"] == [(96, 96), (64, 128), (64, 96)]
+    # The only view must not be withheld.
+    assert {row: each.model.view_dropout for row, each in rows.items()} == {
+        row: 0.1 if " + " in row else 0 for row in rows
+    }
+    assert {(each.seed, each.bootstrap.seed, each.epochs) for each in rows.values()} == {(7, 7, 3)}
