@@ -36,6 +36,7 @@ USUAL = {"utkface": "aligned"}
 MODELS = {
     "multicrop-resnet": "`multicrop-resnet`",
     "multicrop-resnet-small": "`multicrop-resnet-small`",
+    "multicrop-resnet-open": "`multicrop-resnet-open`",
     "hse-mobilenet": "`hse-mobilenet` (trained on IMDB-WIKI)",
     "caffe-age-net-utkface": "`caffe-age-net-utkface`",
 }
@@ -58,8 +59,9 @@ elsewhere; `recipe=tutorial` brings `opencv-ssd pad=0 faces=best`, at 0.7."""
 COMMANDS = """\
 Where a detector finds nothing there is no answer: such rows are over fewer pictures.
 
-    agebench compare multicrop-resnet multicrop-resnet-small caffe-age-net-utkface caffe-age-net \\
-        hse-mobilenet constant --dataset utkface --root UTKFACE --protocol utkface-full --part test
+    agebench compare multicrop-resnet multicrop-resnet-small multicrop-resnet-open \\
+        caffe-age-net-utkface caffe-age-net hse-mobilenet constant \\
+        --dataset utkface --root UTKFACE --protocol utkface-full --part test
     agebench compare ... --dataset fgnet --root FGNET --limit 251 --detector yolov8-face
     agebench compare ... --dataset fgnet --root FGNET_21_82 --detector yolov8-face
     agebench compare ... --dataset "names pattern={}A{age} label_kind=apparent" \\

@@ -11,6 +11,7 @@ from agebench.runtimes.opening import require_unchanged
 
 FILE = "multicrop-resnet.onnx"
 SMALL_FILE = "multicrop-resnet-small.onnx"
+OPEN_FILE = "multicrop-resnet-open.onnx"
 
 _OWN_SETS = ("utkface", "longevitynet", "fairface")
 _OWN_PARTS = "UTKFace (utkface-full/train), LongevityNet, FairFace"
@@ -21,6 +22,9 @@ class _Bundled(OnnxFile):
     trained_sets: tuple[str, ...]
     """Training data of the bundled weights; their files only name the first set."""
 
+    licence = ""
+    """Of the bundled weights; "" for that of the file, which is that of the first set."""
+
     def __init__(
         self, file: str, path: Path | None, runtime: str | None, device: str | None
     ) -> None:
@@ -29,7 +33,10 @@ class _Bundled(OnnxFile):
         require_unchanged(weights.path, weights.info.sha256, self._file.sha256)
         if weights.info.published:
             self._spec = replace(
-                self._spec, trained_on=self.trained_on, trained_sets=self.trained_sets
+                self._spec,
+                trained_on=self.trained_on,
+                trained_sets=self.trained_sets,
+                licence=self.licence or self._spec.licence,
             )
 
 
@@ -70,3 +77,24 @@ class SmallMultiCropNetwork(_Bundled):
         self, path: Path | None = None, runtime: str | None = None, device: str | None = None
     ) -> None:
         super().__init__(SMALL_FILE, path, runtime, device)
+
+
+class OpenMultiCropNetwork(_Bundled):
+    """A network of the face alone, trained on pictures that may be used commercially.
+
+    pretrained/multicrop-resnet-open.md is its model card, which says what is known about the
+    pictures of the network that it started from; arguments and errors are those of
+    `MultiCropNetwork`.
+    """
+
+    trained_on = (
+        "FairFace, portraits of the US Congress; before that, hse-mobilenet, on VGGFace2 and "
+        "IMDB-WIKI"
+    )
+    trained_sets = ("fairface", "imdb-wiki")
+    licence = "Apache-2.0"
+
+    def __init__(
+        self, path: Path | None = None, runtime: str | None = None, device: str | None = None
+    ) -> None:
+        super().__init__(OPEN_FILE, path, runtime, device)

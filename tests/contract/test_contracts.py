@@ -150,8 +150,9 @@ def _need_files(plugin_key: str, request: pytest.FixtureRequest) -> None:
 
 
 def test_all_are_found() -> None:
-    ours = {"caffe-age-net-utkface", "multicrop-resnet", "multicrop-resnet-small"}
-    assert {"caffe-age-net", "constant", "hse-mobilenet", "spec", *ours} <= set(OWN_ESTIMATORS)
+    ours = {f"multicrop-resnet{kind}" for kind in ("", "-small", "-open")}
+    assert {"caffe-age-net-utkface", *ours} <= set(OWN_ESTIMATORS)
+    assert {"caffe-age-net", "constant", "hse-mobilenet", "spec"} <= set(OWN_ESTIMATORS)
     assert {"aligned", "haar", "opencv-ssd", "yoloface-500k", "yolov8-face", "yunet"} <= set(
         OWN_DETECTORS
     )

@@ -91,6 +91,7 @@ def test_readme_has_the_same_figures(published: ModuleType, held: dict[str, Any]
 CARDS = {
     "multicrop-resnet": "pretrained/multicrop-resnet.md",
     "multicrop-resnet-small": "pretrained/multicrop-resnet-small.md",
+    "multicrop-resnet-open": "pretrained/multicrop-resnet-open.md",
     "caffe-age-net-utkface": "pretrained/caffe-age-net-utkface.md",
     "caffe-age-net": "docs/models.md",
 }

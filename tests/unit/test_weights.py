@@ -188,6 +188,7 @@ def test_the_packages_manifest_is_valid_and_complete() -> None:
     assert bundled == {
         "multicrop-resnet.onnx",
         "multicrop-resnet-small.onnx",
+        "multicrop-resnet-open.onnx",
         "caffe-age-net-utkface.caffemodel",
     }
 
