@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -78,6 +80,21 @@ def markdown(result: BenchResult) -> str:
     return "\n".join([*lines, "", "As printed:", "", "```", *printed, "```", ""])
 
 
+def rounded(value: Any) -> Any:
+    """Return a result with numbers of five digits, which clocks do not exceed.
+
+    >>> rounded({"p50_ms": 8.51234567, "n": [123456, 1.5]})
+    {'p50_ms': 8.5123, 'n': [123456, 1.5]}
+    """
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    if isinstance(value, list):
+        return [rounded(item) for item in value]
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return value
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Measure, write both files; return the exit status."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -98,7 +115,10 @@ def main(arguments: list[str] | None = None) -> int:
             cold_starts=args.cold_start,
         )
         result = bench(join_options(args.estimators), out=RESULTS, settings=settings)
-        (RESULTS / BENCH_FILE).replace(RESULTS / f"{args.name}.json")
+        held = json.loads((RESULTS / BENCH_FILE).read_text(encoding="utf-8"))
+        (RESULTS / BENCH_FILE).unlink()
+        compact = json.dumps(rounded(held), separators=(",", ":"))
+        write_whole(RESULTS / f"{args.name}.json", compact + "\n")
         write_whole(RESULTS / f"{args.name}.md", markdown(result))
     except AgebenchError as error:
         print(f"error: {error}", file=sys.stderr)

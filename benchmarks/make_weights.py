@@ -95,11 +95,9 @@ def share_list(whole: Path, other: Path) -> None:
 def make_looks(pictures: Sequence[str]) -> None:
     """Write the looks of the pictures of every list that has none; old ones go.
 
-    The list of `OPEN` gets none, which would take a megabyte: nearly half of its pictures have
-    looks by another list, and copies of the others are recognised by their bytes alone.
+    Pictures that are on several lists have their look in the file of the longest.
     """
-    paths = set(PRETRAINED.glob("*training-hashes.bin")) - {hashes_beside(OPEN)}
-    lists = [read_training_hashes(path) for path in sorted(paths)]
+    lists = [read_training_hashes(path) for path in sorted(PRETRAINED.glob("*training-hashes.bin"))]
     files = lists_to_look_at(lists)
     for stale in set(PRETRAINED.glob("training-looks-*.bin")) - set(files):
         stale.unlink()
@@ -107,9 +105,15 @@ def make_looks(pictures: Sequence[str]) -> None:
     if not missing:
         return
     samples = [item for text in pictures for item in open_dataset(*split_against(text)).samples]
+    listed = list(files.values())
     with progress_bars() as progress:
         for trained in missing.values():
-            path, known = trained.write_looks_beside(PRETRAINED, samples, progress)
+            longer = frozenset[bytes]().union(
+                *(o.prefixes for o in listed[: listed.index(trained)])
+            )
+            path, known = trained.write_looks_beside(
+                PRETRAINED, samples, progress, elsewhere=longer
+            )
             print(f"{path.name}: {known:,} of {len(trained):,} pictures of {trained.what}")
 
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -115,7 +115,12 @@ class TrainingHashes:
         return hashlib.sha256(b"".join(sorted(self.prefixes))).hexdigest()
 
     def write_looks_beside(
-        self, folder: Path, samples: Sequence[Sample], progress: ProgressStep = no_progress
+        self,
+        folder: Path,
+        samples: Sequence[Sample],
+        progress: ProgressStep = no_progress,
+        *,
+        elsewhere: Collection[bytes] = frozenset(),
     ) -> tuple[Path, int]:
         """Write the pictures' perceptual hashes, for all lists in a folder that have some of them.
 
@@ -123,6 +128,7 @@ class TrainingHashes:
             folder: of the list.
             samples: of data sets that hold the pictures.
             progress: called as it proceeds.
+            elsewhere: a set of prefixes of pictures whose looks another file of the folder has.
 
         Returns:
             The file, and how many of the pictures were found.
@@ -130,7 +136,8 @@ class TrainingHashes:
         Raises:
             AgebenchError: the file can't be written.
         """
-        looks = make_looks(self.prefixes, samples, progress=progress)
+        wanted = self.prefixes.difference(elsewhere)
+        looks = make_looks(wanted, samples, progress=progress)
         return write_looks(folder, self.body_sha256, sorted(self.prefixes), looks), len(looks)
 
     def write(self, path: str | Path) -> None:

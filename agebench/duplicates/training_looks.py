@@ -8,6 +8,8 @@ Pictures without looks are recognised only by identical bytes.
 
 The file: one line that names the format, one line of JSON (count, known, list_sha256, look,
 body_sha256), then a look for each hash of the list, in its order; zeros where it is not known.
+With "sparse": true in the JSON, only the known looks follow, after one bit for each hash of the
+list that tells whether its look is known: for a list whose other pictures are on another list.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from agebench.duplicates.look_search import Match, Query, search
 from agebench.errors import AgebenchError, ImageError
@@ -31,6 +34,9 @@ from agebench.vision.looks import LOOK_BYTES, LOOK_VERSION, Looks, looks_of
 
 MAGIC = b"agebench-training-looks 1\n"
 LARGEST_BYTES = 3_000_000_000
+SPARSE_BELOW = 0.75
+"""Known fraction of a list below which looks that are not known are left out."""
+
 _NAMES = "training-looks-*.bin"
 
 
@@ -92,13 +98,15 @@ class LooksFile:
         path: of the file.
         list_sha256: the list's `body_sha256`.
         body_sha256: what the looks must hash to.
-        body: the looks, `LOOK_BYTES` for each picture of the list.
+        body: the looks, `LOOK_BYTES` for each picture of the list, or for each that is known.
+        sparse: whether those that are not known are left out.
     """
 
     path: Path
     list_sha256: str
     body_sha256: str
     body: bytes
+    sparse: bool = False
 
     def __post_init__(self) -> None:
         if looks_file(self.path.parent, self.list_sha256) != self.path:
@@ -112,12 +120,21 @@ class LooksFile:
         Raises:
             AgebenchError: they are damaged.
         """
-        whole = len(self.body) == LOOK_BYTES * len(prefixes)
+        known, body = self._known(len(prefixes))
+        whole = len(body) == LOOK_BYTES * len(known)
         if not whole or hashlib.sha256(self.body).hexdigest() != self.body_sha256:
             raise _damaged(self.path, "it is truncated or changed")
-        looks = np.frombuffer(self.body, np.uint64).reshape(-1, LOOK_BYTES // 8)
-        known = np.flatnonzero(looks.any(axis=1))
-        return TrainingLooks(tuple(prefixes[at] for at in known.tolist()), looks[known])
+        looks = np.frombuffer(body, np.uint64).reshape(-1, LOOK_BYTES // 8)
+        there = np.flatnonzero(looks.any(axis=1))
+        return TrainingLooks(tuple(prefixes[at] for at in known[there].tolist()), looks[there])
+
+    def _known(self, count: int) -> tuple[npt.NDArray[np.intp], bytes]:
+        """Return the places in the list of the looks that follow, and these."""
+        if not self.sparse:
+            return np.arange(count), self.body
+        length = -(-count // 8)
+        bits = np.frombuffer(self.body[:length], np.uint8)
+        return np.flatnonzero(np.unpackbits(bits)[:count]), self.body[length:]
 
 
 def looks_in(folder: Path) -> list[LooksFile]:
@@ -145,7 +162,7 @@ def _read(file: Path) -> LooksFile:
         raise _damaged(file, f"its second line is damaged ({error})") from error
     if version != LOOK_VERSION:
         raise _damaged(file, f"expected version {LOOK_VERSION}, got {version!r:.20}")
-    return LooksFile(file, *digests, body)
+    return LooksFile(file, *digests, body, head.get("sparse") is True)
 
 
 def merged_looks(parts: Iterable[TrainingLooks]) -> TrainingLooks | None:
@@ -214,13 +231,19 @@ def write_looks(
     Raises:
         AgebenchError: the file can't be written.
     """
-    body = b"".join(looks.get(prefix, bytes(LOOK_BYTES)) for prefix in prefixes)
+    sparse = len(looks) < SPARSE_BELOW * len(prefixes)
+    if sparse:
+        bits = np.packbits([prefix in looks for prefix in prefixes]).tobytes()
+        body = bits + b"".join(looks[prefix] for prefix in prefixes if prefix in looks)
+    else:
+        body = b"".join(looks.get(prefix, bytes(LOOK_BYTES)) for prefix in prefixes)
     head = {
         "count": len(prefixes),
         "known": len(looks),
         "list_sha256": list_sha256,
         "look": LOOK_VERSION,
         "body_sha256": hashlib.sha256(body).hexdigest(),
+        **({"sparse": True} if sparse else {}),
     }
     file = looks_file(folder, list_sha256)
     write_whole(file, MAGIC + json.dumps(head, sort_keys=True).encode("ascii") + b"\n" + body)

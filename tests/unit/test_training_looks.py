@@ -128,6 +128,43 @@ def test_the_looks_of_one_list_serve_every_list_of_its_pictures(
         find_hashes(second)
 
 
+def test_looks_that_another_file_has_are_left_out(
+    model: tuple[Path, list[Sample]], tmp_path: Path
+) -> None:
+    """A second model learned from five of the first one's pictures and one more."""
+    file, samples = model
+    for path in (file, *file.parent.glob("*.bin")):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    first = find_hashes(file)
+    assert first is not None
+    hashes = [hashlib.sha256(picture.path.read_bytes()).hexdigest() for picture in samples]
+    second = tmp_path / "second.onnx"
+    second.write_bytes(b"another")
+    trained = TrainingHashes.of("more", [*hashes[1:6], hashes[8]])
+    trained.write(hashes_beside(second))
+    _, known = trained.write_looks_beside(tmp_path, samples, elsewhere=first.prefixes)
+    assert known == 1
+    own = looks_file(tmp_path, trained.body_sha256)
+    good = own.read_bytes()
+    # A bit for each of the six, and the one look.
+    assert len(good.split(b"\n", 2)[2]) == 1 + 24
+
+    found = find_hashes(second)
+    assert found is not None
+    assert found.looks is not None
+    assert set(found.looks.prefixes) == trained.prefixes
+    for seed in (3, 8):
+        nearest = found.looks.like(Query.of(picture(seed)))[0]
+        assert nearest.prefix == bytes.fromhex(hashes[seed])[:8]
+    assert found.looks.like(Query.of(picture(7))) == (), "not on the second list"
+
+    flipped = good[:-25] + bytes([good[-25] ^ 0b1000]) + good[-24:]
+    for damaged in (good[:-1], good[:-24], good[:-25], flipped):
+        own.write_bytes(damaged)
+        with pytest.raises(AgebenchError, match="not a complete file of training looks"):
+            find_hashes(second)
+
+
 def test_every_bundled_list_has_the_looks_of_all_its_pictures() -> None:
     lists = sorted(bundled_dir().glob("*.training-hashes.bin"))
     assert len(lists) >= 3
