@@ -15,8 +15,9 @@ import pytest
 import agebench
 from agebench.modelfiles import manifest
 
-WHEEL_LIMIT_BYTES = 50_000_000
-"""46 MB of weights, 1.5 MB of sample (0.4 MB in use) and the code, unpacked."""
+WHEEL_LIMIT_BYTES = 51_000_000
+"""45 MB of weights, 2.4 MB of lists and looks of training pictures, 0.4 MB of sample and the code,
+unpacked."""
 
 ROOT = Path(__file__).parents[2]
 RUN = "import sys; from agebench.cli import main; main(sys.argv[1:])"
