@@ -101,20 +101,18 @@ def make_looks(pictures: Sequence[str]) -> None:
     files = lists_to_look_at(lists)
     for stale in set(PRETRAINED.glob("training-looks-*.bin")) - set(files):
         stale.unlink()
-    missing = {path: trained for path, trained in files.items() if not path.exists()}
-    if not missing:
+    if all(path.exists() for path in files):
         return
     samples = [item for text in pictures for item in open_dataset(*split_against(text)).samples]
-    listed = list(files.values())
+    longer = frozenset[bytes]()
     with progress_bars() as progress:
-        for trained in missing.values():
-            longer = frozenset[bytes]().union(
-                *(o.prefixes for o in listed[: listed.index(trained)])
-            )
-            path, known = trained.write_looks_beside(
-                PRETRAINED, samples, progress, elsewhere=longer
-            )
-            print(f"{path.name}: {known:,} of {len(trained):,} pictures of {trained.what}")
+        for path, trained in files.items():
+            if not path.exists():
+                _, known = trained.write_looks_beside(
+                    PRETRAINED, samples, progress, elsewhere=longer
+                )
+                print(f"{path.name}: {known:,} of {len(trained):,} pictures of {trained.what}")
+            longer |= trained.prefixes
 
 
 def main() -> None:

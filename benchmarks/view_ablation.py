@@ -1,7 +1,8 @@
 """Do eyes and mouth help?  Networks with and without them, trained alike from good streams.
 
     python -m benchmarks.view_ablation pretrained/multicrop-resnet-10.toml --root UTKFACE \
-        --fgnet FGNET --face LISTS/hse-2/hse.safetensors --others RUN11/best.safetensors
+        --fgnet FGNET --face LISTS/hse-2/hse.safetensors --others RUN11/best.safetensors \
+        --kept KEPT.json
 
 Every row starts from streams that were trained before, as the bundled network did
 (benchmarks/hse_start.py): its face's from the fine-tuned `hse-mobilenet`, those of eyes and mouth
@@ -9,7 +10,8 @@ from a network that learned from all of them together.  The rows of one seed hav
 pictures, samples, steps and settings; `FACE_PX` keeps this to minutes a row.  "face, larger" looks
 at the face alone with about the operations of the three streams, so it is what the time of eyes and
 mouth could be spent on instead.  Errors are on the validation part and, never trained on, FG-NET's
-subjects 1 to 20; differences are paired, over pictures or people, of errors averaged over seeds.
+subjects 1 to 20; differences are paired, over pictures or people, of errors averaged over the
+seeds that a row has.
 The same command resumes an interrupted run.
 """
 
@@ -43,7 +45,7 @@ from agebench.train.settings import TrainSettings, read_settings
 from agebench.trainer.pictures import TrainingPictures
 from agebench.types import Floats, plain
 from agebench.util.files import write_whole
-from benchmarks.ablation import cost_ms
+from benchmarks.ablation import SPANS, cost_ms
 from benchmarks.hse_start import fill_dense, fill_face, fill_others
 from benchmarks.hse_teacher import started
 
@@ -61,7 +63,6 @@ ROWS: Mapping[str, tuple[str, ...]] = {
 }
 """Views of each row, the first what the others are compared with."""
 
-SPANS = ((0, 20), (20, 60), (60, 200))
 FGNET_PICTURES = 251
 """Those of subjects 1 to 20."""
 
@@ -113,25 +114,20 @@ def started_network(settings: TrainSettings, face: Path, others: Path) -> MultiC
 def train_row(
     settings: TrainSettings, train: TrainingFaces, sets: Faces, start: MultiCropResNet
 ) -> dict[str, Any]:
-    """Train a network; return its ages on every set, before and after."""
+    """Train a network; return its ages on every set, and the validation MAE of each epoch."""
     trainer = Trainer(
         settings, train, sets["val"][0], None, DistributedContext(0, 1, torch.device("cpu")),
         start=start.state_dict(),
     )  # fmt: skip
 
-    def ages() -> dict[str, list[float]]:
-        with using_weights(trainer.model, trainer.averaged):
-            return {
-                name: predicted_years(
-                    trainer.model, faces, LOSSES[settings.loss.name], settings
-                ).tolist()
-                for name, (faces, _) in sets.items()
-            }
-
-    before = ages()
     trainer.run()
-    maes = [record.val_mae for record in trainer.state.history]
-    return {"before": before, "after": ages(), "epochs_mae": maes}
+    spec = LOSSES[settings.loss.name]
+    with using_weights(trainer.model, trainer.averaged):
+        ages = {
+            name: predicted_years(trainer.model, faces, spec, settings).tolist()
+            for name, (faces, _) in sets.items()
+        }
+    return {"ages": ages, "epochs_mae": [record.val_mae for record in trainer.state.history]}
 
 
 def gathered(settings: TrainSettings, fgnet: Path) -> tuple[TrainingFaces, Faces]:
@@ -147,25 +143,36 @@ def gathered(settings: TrainSettings, fgnet: Path) -> tuple[TrainingFaces, Faces
     }
 
 
-def errors(runs: Mapping[str, Any], row: str, name: str, faces: TrainingFaces) -> Floats | None:
-    """Return a row's absolute error of every picture, the mean over its seeds, years."""
-    found = [run["after"][name] for key, run in runs.items() if key.rpartition(" / ")[0] == row]
-    return np.abs(np.array(found) - faces.ages).mean(0) if found else None
+def seeds_of(runs: Mapping[str, Any], row: str) -> list[str]:
+    """Return the seeds with which a row was trained."""
+    keys = [key.rpartition(" / ") for key in runs]
+    return [seed for name, _, seed in keys if name == row]
+
+
+def errors(
+    runs: Mapping[str, Any], row: str, seeds: Sequence[str], name: str, faces: TrainingFaces
+) -> Floats:
+    """Return a row's absolute errors on a set, years: (seeds, pictures)."""
+    ages = np.array([runs[f"{row} / {seed}"]["ages"][name] for seed in seeds])
+    found: Floats = np.abs(ages - faces.ages)
+    return found
 
 
 def summary(runs: Mapping[str, Any], sets: Faces) -> dict[str, dict[str, Any]]:
     """Return each row's figures on each set: MAE, by span of ages, and how it differs."""
     figures: dict[str, dict[str, Any]] = {}
+    first = next(iter(ROWS))
     for row in ROWS:
-        for name, (faces, people) in sets.items():
-            mine, base = (errors(runs, each, name, faces) for each in (row, next(iter(ROWS))))
-            if mine is None or base is None:
-                continue
+        seeds = [seed for seed in seeds_of(runs, row) if f"{first} / {seed}" in runs]
+        for name, (faces, people) in sets.items() if seeds else ():
+            each = errors(runs, row, seeds, name, faces)
+            mine, base = each.mean(0), errors(runs, first, seeds, name, faces).mean(0)
             spans = [mine[(faces.ages >= low) & (faces.ages < high)].mean() for low, high in SPANS]
             interval = mean_interval(mine - base, clusters=people, positive=False)
             figures.setdefault(row, {})[name] = {
                 "n": len(mine),
                 "mae_years": mine.mean(),
+                "mae_by_seed": each.mean(1),
                 "spans": spans,
                 "difference_years": (mine - base).mean(),
                 "interval": None if interval is None else interval.to_plain(),
@@ -190,7 +197,7 @@ def table(held: Mapping[str, Any]) -> str:
         ]
         for row, found in held["summary"].items():
             figures = found[name]
-            each = held["mae_by_seed"][row][name]
+            each = figures["mae_by_seed"]
             low, high = figures["interval"]
             differs = f"{figures['difference_years']:+.3f} ({low:+.3f} to {high:+.3f})"
             cells = [
@@ -207,17 +214,6 @@ def table(held: Mapping[str, Any]) -> str:
 def finish(held: dict[str, Any], kept: Mapping[str, Any], sets: Faces) -> None:
     """Write what is committed: figures, not the ages of single pictures."""
     held["summary"] = summary(kept, sets)
-    held["mae_by_seed"] = {
-        row: {
-            name: [
-                float(np.abs(np.array(run["after"][name]) - faces.ages).mean())
-                for key, run in kept.items()
-                if key.rpartition(" / ")[0] == row
-            ]
-            for name, (faces, _) in sets.items()
-        }
-        for row in held["summary"]
-    }
     held["epochs_mae"] = {key: run["epochs_mae"] for key, run in kept.items()}
     write_whole(RESULTS, json.dumps(held) + "\n")
     write_whole(RESULTS.with_suffix(".md"), table(held))

@@ -7,9 +7,9 @@ serves every list in its folder that has some of the same pictures (`training_ha
 Pictures without looks are recognised only by identical bytes.
 
 The file: one line that names the format, one line of JSON (count, known, list_sha256, look,
-body_sha256), then a look for each hash of the list, in its order; zeros where it is not known.
-With "sparse": true in the JSON, only the known looks follow, after one bit for each hash of the
-list that tells whether its look is known: for a list whose other pictures are on another list.
+body_sha256, sparse), then a bit for each hash of the list, in its order, that tells whether its
+look is known, then the known looks.  Files of earlier versions, without "sparse": true, have no
+bits but a look for every hash, zeros where it is not known.
 """
 
 from __future__ import annotations
@@ -34,9 +34,6 @@ from agebench.vision.looks import LOOK_BYTES, LOOK_VERSION, Looks, looks_of
 
 MAGIC = b"agebench-training-looks 1\n"
 LARGEST_BYTES = 3_000_000_000
-SPARSE_BELOW = 0.75
-"""Known fraction of a list below which looks that are not known are left out."""
-
 _NAMES = "training-looks-*.bin"
 
 
@@ -98,15 +95,15 @@ class LooksFile:
         path: of the file.
         list_sha256: the list's `body_sha256`.
         body_sha256: what the looks must hash to.
-        body: the looks, `LOOK_BYTES` for each picture of the list, or for each that is known.
-        sparse: whether those that are not known are left out.
+        body: what follows the JSON.
+        sparse: whether looks that are not known are left out.
     """
 
     path: Path
     list_sha256: str
     body_sha256: str
     body: bytes
-    sparse: bool = False
+    sparse: bool
 
     def __post_init__(self) -> None:
         if looks_file(self.path.parent, self.list_sha256) != self.path:
@@ -231,19 +228,17 @@ def write_looks(
     Raises:
         AgebenchError: the file can't be written.
     """
-    sparse = len(looks) < SPARSE_BELOW * len(prefixes)
-    if sparse:
-        bits = np.packbits([prefix in looks for prefix in prefixes]).tobytes()
-        body = bits + b"".join(looks[prefix] for prefix in prefixes if prefix in looks)
-    else:
-        body = b"".join(looks.get(prefix, bytes(LOOK_BYTES)) for prefix in prefixes)
+    known = [prefix in looks for prefix in prefixes]
+    body = np.packbits(known).tobytes() + b"".join(
+        looks[prefix] for prefix in prefixes if prefix in looks
+    )
     head = {
         "count": len(prefixes),
         "known": len(looks),
         "list_sha256": list_sha256,
         "look": LOOK_VERSION,
         "body_sha256": hashlib.sha256(body).hexdigest(),
-        **({"sparse": True} if sparse else {}),
+        "sparse": True,
     }
     file = looks_file(folder, list_sha256)
     write_whole(file, MAGIC + json.dumps(head, sort_keys=True).encode("ascii") + b"\n" + body)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from pathlib import Path
 
 import numpy as np
@@ -126,6 +127,36 @@ def test_the_looks_of_one_list_serve_every_list_of_its_pictures(
     hashes_beside(tmp_path / "model.onnx").write_bytes(hashes_beside(file).read_bytes()[:-8])
     with pytest.raises(AgebenchError, match="not a complete file of training hashes"):
         find_hashes(second)
+
+
+def test_files_of_earlier_versions_are_read(
+    model: tuple[Path, list[Sample]], tmp_path: Path
+) -> None:
+    file, _ = model
+    new = find_hashes(file)
+    assert new is not None
+    assert new.looks is not None
+    by_prefix = dict(zip(new.looks.prefixes, new.looks.looks, strict=True))
+    # Without bits: a look for each of the eight, zeros for the one that has gone.
+    rows = [by_prefix.get(prefix, np.zeros(3, np.uint64)) for prefix in sorted(new.prefixes)]
+    body = np.stack(rows).tobytes()
+    head = {
+        "count": 8, "known": 7, "list_sha256": new.body_sha256, "look": 1,
+        "body_sha256": hashlib.sha256(body).hexdigest(),
+    }  # fmt: skip
+    moved = tmp_path / file.name
+    moved.write_bytes(file.read_bytes())
+    hashes_beside(moved).write_bytes(hashes_beside(file).read_bytes())
+    data = MAGIC + json.dumps(head).encode() + b"\n" + body
+    looks_file(tmp_path, new.body_sha256).write_bytes(data)
+    old = find_hashes(moved)
+    assert old is not None
+    assert old.looks is not None
+    assert old.looks.prefixes == new.looks.prefixes
+    np.testing.assert_array_equal(old.looks.looks, new.looks.looks)
+    looks_file(tmp_path, new.body_sha256).write_bytes(data[:-24])
+    with pytest.raises(AgebenchError, match="not a complete file of training looks"):
+        find_hashes(moved)
 
 
 def test_looks_that_another_file_has_are_left_out(

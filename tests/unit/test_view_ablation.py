@@ -27,12 +27,12 @@ SETS: dict[str, Any] = {
 
 
 def _run(off: float) -> dict[str, Any]:
-    return {"after": {name: (AGES + off).tolist() for name in SETS}, "epochs_mae": [abs(off)]}
+    return {"ages": {name: (AGES + off).tolist() for name in SETS}, "epochs_mae": [abs(off)]}
 
 
 def test_figures_are_means_over_seeds_and_differences_are_paired(script: ModuleType) -> None:
     views = _run(-3)
-    views["after"]["val"][0] += 12  # an error of 9 instead of -3
+    views["ages"]["val"][0] += 12  # an error of 9 instead of -3
     runs = {"face / 0": _run(4), "face / 1": _run(-6), "face + eyes / 0": views}
     found = script.summary(runs, SETS)
     assert list(found) == ["face", "face + eyes"]
@@ -41,24 +41,21 @@ def test_figures_are_means_over_seeds_and_differences_are_paired(script: ModuleT
     with_eyes = found["face + eyes"]["val"]
     assert with_eyes["mae_years"] == pytest.approx((11 * 3 + 9) / 12)
     assert with_eyes["spans"] == pytest.approx([(5 * 3 + 9) / 6, 3, 3])
-    assert with_eyes["difference_years"] == pytest.approx((11 * -2 + 4) / 12)
+    # From the first row's error of the same seed, 4, not from its mean over both.
+    assert with_eyes["difference_years"] == pytest.approx((11 * -1 + 5) / 12)
     low, high = with_eyes["interval"]
     assert low < with_eyes["difference_years"] < high
-    assert found["face + eyes"]["fgnet"]["difference_years"] == -2
+    assert found["face + eyes"]["fgnet"]["difference_years"] == -1
 
-    seeds = {
-        "face": {"val": [4.0, 6.0], "fgnet": [4.0, 6.0]},
-        "face + eyes": {"val": [3.5], "fgnet": [3.0]},
-    }
     held = {
-        "summary": found, "mae_by_seed": seeds, "made": {"steps": 300},
+        "summary": found, "made": {"steps": 300},
         "cost_ms": dict.fromkeys(script.ROWS, 1.25),
     }  # fmt: skip
     page = script.table(held)
     assert "| face | 2 | 5.000 | 4.00 6.00 | 5.00 | 5.00 | 5.00 |  | 1.2 |" in page
-    assert f"| face + eyes | 1 | 3.500 | 3.50 | 4.00 | 3.00 | 3.00 | -1.500 ({low:+.3f} to" in page
+    assert f"| face + eyes | 1 | 3.500 | 3.50 | 4.00 | 3.00 | 3.00 | -0.500 ({low:+.3f} to" in page
     assert (
-        "| face + eyes | 1 | 3.000 | 3.00 | 3.00 | 3.00 | 3.00 | -2.000 (-2.000 to -2.000)" in page
+        "| face + eyes | 1 | 3.000 | 3.00 | 3.00 | 3.00 | 3.00 | -1.000 (-1.000 to -1.000)" in page
     )
 
 
