@@ -16,7 +16,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from agebench.conversion.graph import Graph
 from agebench.errors import ModelError
-from agebench.estimators.multicrop_resnet import FILE, SMALL_FILE
+from agebench.estimators.multicrop_resnet import FILE, OPEN_FILE, SMALL_FILE
 from agebench.modelfiles.manifest import bundled_dir
 from agebench.runtimes.age_file import AgeFile, generated
 from agebench.runtimes.base import ModelSource, watch_models
@@ -111,7 +111,7 @@ def _same(file: str, crops: Crops) -> Floats:
     return years
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", (*FILES, OPEN_FILE))
 @pytest.mark.parametrize("count", [1, 16])
 def test_ages_are_equal_to_the_bit(file: str, count: int) -> None:
     spec = _opened(file, as_stored=True).spec.crop
@@ -149,18 +149,19 @@ def test_more_faces_than_a_batch_and_any_memory_layout() -> None:
     assert np.array_equal(in_twos.answer(backwards)[0], expected)
 
 
-@pytest.mark.parametrize("file", FILES)
+@pytest.mark.parametrize("file", (*FILES, OPEN_FILE))
 def test_what_is_removed(file: str) -> None:
+    views = ("face",) if file == OPEN_FILE else VIEWS
     model = _model(file)
     before = Counter(node.op_type for node in model.graph.node)
-    inputs = split_pixels(model, VIEWS, Path(file))
+    inputs = split_pixels(model, views, Path(file))
     onnx.checker.check_model(model, full_check=True)
-    assert [item.view for item in inputs] == list(VIEWS)
+    assert [item.view for item in inputs] == list(views)
     assert {item.name for item in inputs} | {"present"} == {i.name for i in model.graph.input}
     removed = before - Counter(node.op_type for node in model.graph.node)
     levels = (np.arange(256) - 127.5) / 64
-    if file == FILE:
-        assert removed == {"Mul": 3, "Sub": 3}
+    if file in (FILE, OPEN_FILE):
+        assert removed == {"Mul": len(views), "Sub": len(views)}
         assert {item.mirrored for item in inputs} == {""}
     if file == MIRRORED:
         assert removed == {"Concat": 3, "Gather": 3, "Mul": 3, "Sub": 3}
