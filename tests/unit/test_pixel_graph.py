@@ -111,7 +111,7 @@ def _same(file: str, crops: Crops) -> Floats:
     return years
 
 
-@pytest.mark.parametrize("file", (*FILES, OPEN_FILE))
+@pytest.mark.parametrize("file", [*FILES, OPEN_FILE])
 @pytest.mark.parametrize("count", [1, 16])
 def test_ages_are_equal_to_the_bit(file: str, count: int) -> None:
     spec = _opened(file, as_stored=True).spec.crop
@@ -149,7 +149,7 @@ def test_more_faces_than_a_batch_and_any_memory_layout() -> None:
     assert np.array_equal(in_twos.answer(backwards)[0], expected)
 
 
-@pytest.mark.parametrize("file", (*FILES, OPEN_FILE))
+@pytest.mark.parametrize("file", [*FILES, OPEN_FILE])
 def test_what_is_removed(file: str) -> None:
     views = ("face",) if file == OPEN_FILE else VIEWS
     model = _model(file)
@@ -157,7 +157,9 @@ def test_what_is_removed(file: str) -> None:
     inputs = split_pixels(model, views, Path(file))
     onnx.checker.check_model(model, full_check=True)
     assert [item.view for item in inputs] == list(views)
-    assert {item.name for item in inputs} | {"present"} == {i.name for i in model.graph.input}
+    # Nobody needs to tell whether the only view is there.
+    told = {"present"} if len(views) > 1 else set()
+    assert {item.name for item in inputs} | told == {i.name for i in model.graph.input}
     removed = before - Counter(node.op_type for node in model.graph.node)
     levels = (np.arange(256) - 127.5) / 64
     if file in (FILE, OPEN_FILE):
