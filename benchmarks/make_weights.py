@@ -13,7 +13,7 @@ list whose pictures are all on another list needs no file of its own:
 
     python benchmarks/make_weights.py --root UTKFACE --pictures csv:MORE.csv --pictures fairface:DIR
 
-Without a run, it does nothing else.
+Without a run, it stores the lists so that no picture is on two, and does nothing else.
 """
 
 from __future__ import annotations
@@ -44,6 +44,7 @@ MULTICROP = PRETRAINED / "multicrop-resnet.onnx"
 SMALL = PRETRAINED / "multicrop-resnet-small.onnx"
 OPEN = PRETRAINED / "multicrop-resnet-open.onnx"
 AGE_NET = PRETRAINED / "caffe-age-net-utkface.caffemodel"
+MODELS = (MULTICROP, SMALL, OPEN, AGE_NET)
 
 HALF = ("--fp16-weights",)
 """Half the bytes.  Trained on ranges, the distribution of a face may have two peaks with hardly
@@ -84,12 +85,17 @@ def lists_to_look_at(lists: Sequence[TrainingHashes]) -> dict[Path, TrainingHash
     return found
 
 
-def share_list(whole: Path, other: Path) -> None:
-    """Leave the pictures out of the list of a model that learnt from the same as another."""
-    trained = read_training_hashes(hashes_beside(other))
-    if trained.prefixes != read_training_hashes(hashes_beside(whole)).prefixes:
-        raise SystemExit(f"{whole.name} and {other.name} learnt from different pictures")
-    hashes_beside(other).write_bytes(trained.to_bytes(sha256_of(other), with_body=False))
+def store_lists(sharing: Sequence[Path]) -> None:
+    """Store the lists of training pictures again.
+
+    Args:
+        sharing: models whose lists leave out what the others' have; the others' are stored whole.
+    """
+    lists = {model: read_training_hashes(hashes_beside(model)) for model in MODELS}
+    whole = [trained for model, trained in lists.items() if model not in sharing]
+    for model, trained in lists.items():
+        others = whole if model in sharing else ()
+        hashes_beside(model).write_bytes(trained.to_bytes(sha256_of(model), others=others))
 
 
 def make_looks(pictures: Sequence[str]) -> None:
@@ -131,6 +137,7 @@ def main() -> None:
         help="another data set that was trained on; may be given several times",
     )  # fmt: skip
     args = parser.parse_args()
+    store_lists(sharing=())  # a list that others refer to may be replaced below
     faces = ["--dataset", "utkface", "--root", args.root, "--protocol", "utkface-full"]
     for run, path, how in (
         (args.multicrop, MULTICROP, [*EXACT, "--part", "val", "--sample", "64"]),
@@ -141,13 +148,12 @@ def main() -> None:
             best = str(run / args.checkpoint)
             agebench("export-onnx", best, "-o", str(path), "--name", path.stem, *faces, *how)
             enter(path)
-    if args.multicrop is not None or args.small is not None:
-        share_list(MULTICROP, SMALL)
     if args.age_net is not None:
         agebench("convert-caffe", str(args.age_net / BEST_FILE), "-o", str(AGE_NET), "--half")
         trained = read_training_hashes(args.age_net / RUN_HASHES)
         hashes_beside(AGE_NET).write_bytes(trained.to_bytes(sha256_of(AGE_NET)))
         enter(AGE_NET)
+    store_lists(sharing=(MULTICROP, SMALL))
     make_looks([f"utkface:{args.root}", *args.pictures])
 
 

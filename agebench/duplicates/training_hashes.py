@@ -7,10 +7,12 @@ mirrored or cropped again, are recognised if perceptual hashes are next to the l
 (`agebench.duplicates.training_looks`).  Another photograph of the same person is not recognised.  A
 count of 0 is therefore no proof.
 
-The file: one line that names the format, one line of JSON (what, count, body_sha256, and
-model_sha256 where it is of one model file), then the sorted prefixes, eight bytes each.  The
-prefixes may be omitted if another list in the folder has the same ones: two sizes of a model
-trained on the same pictures store them once.
+The file: one line that names the format, one line of JSON (what, count, body_sha256 of all sorted
+prefixes, and model_sha256 where it is of one model file), then the sorted prefixes, eight bytes
+each.  Models that share pictures store them once: a list may name others in its folder
+("others", their body_sha256).  Then a bit for each prefix that these have, sorted, tells whether it
+is on this list too, and only the remaining prefixes follow.  Earlier files without any prefixes
+stand for those of the list with the same body_sha256.
 """
 
 from __future__ import annotations
@@ -22,6 +24,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, runtime_checkable
+
+import numpy as np
 
 from agebench.duplicates.training_looks import (
     TrainingLooks,
@@ -148,19 +152,23 @@ class TrainingHashes:
         """
         write_whole(Path(path), self.to_bytes())
 
-    def to_bytes(self, model_sha256: str = "", *, with_body: bool = True) -> bytes:
+    def to_bytes(self, model_sha256: str = "", *, others: Sequence[TrainingHashes] = ()) -> bytes:
         """Return the file's content.
 
         Args:
             model_sha256: of its model file; "" for any model.
-            with_body: False omits the prefixes, for a folder with another list of the same.
+            others: lists that are stored whole in the same folder; their pictures are not repeated.
         """
-        body = b"".join(sorted(self.prefixes)) if with_body else b""
-        head = {
+        head: dict[str, object] = {
             "what": self.what,
             "count": len(self.prefixes),
             "body_sha256": self.body_sha256,
         }
+        stored = _union(other.prefixes for other in others)
+        body = b"".join(sorted(self.prefixes.difference(stored)))
+        if others:
+            head["others"] = [other.body_sha256 for other in others]
+            body = np.packbits([prefix in self.prefixes for prefix in stored]).tobytes() + body
         if model_sha256:
             head["model_sha256"] = model_sha256
         line = json.dumps(head, sort_keys=True).encode("ascii")
@@ -185,41 +193,58 @@ def _read(file: Path) -> tuple[TrainingHashes, str]:
     line, _, body = data[len(MAGIC) :].partition(b"\n")
     try:
         head = json.loads(line)
-        what, count, digest = str(head["what"]), head["count"], head["body_sha256"]
+        what, count, digest = str(head["what"]), head["count"], str(head["body_sha256"])
         model = str(head.get("model_sha256", ""))
+        others = list(dict.fromkeys(map(str, head.get("others", ()))))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AgebenchError(f"{expected}: its second line is damaged ({error})") from error
-    if not body and count:
-        body = _same_body_beside(file, digest)
-    if not _whole(body, count, digest):
+    if others:
+        prefixes = _shared(file, others, body)
+    elif not body and count:
+        prefixes = _stored_whole(file, digest)
+    else:
+        prefixes = _split(body)
+    whole = isinstance(count, int) and len(prefixes) == count
+    if not whole or hashlib.sha256(b"".join(sorted(prefixes))).hexdigest() != digest:
         raise AgebenchError(f"{expected}: it states {count} pictures, but is truncated or changed")
-    starts = range(0, len(body), PREFIX_BYTES)
-    prefixes = frozenset(body[start : start + PREFIX_BYTES] for start in starts)
     return TrainingHashes(what, prefixes), model
 
 
-def _same_body_beside(file: Path, digest: object) -> bytes:
-    """Return the prefixes of another list in a file's folder that has this checksum."""
-    for other in _lists_naming(file.parent, str(digest)):
-        if other.name != file.name:
-            data = read_whole(other, "training hashes", LARGEST_BYTES)
-            body = data.removeprefix(MAGIC).partition(b"\n")[2]
-            if body:
-                return body
+def _split(body: bytes) -> frozenset[bytes]:
+    return frozenset(
+        body[start : start + PREFIX_BYTES] for start in range(0, len(body), PREFIX_BYTES)
+    )
+
+
+def _union(lists: Iterable[frozenset[bytes]]) -> list[bytes]:
+    """Return the prefixes that any of the lists has, sorted."""
+    return sorted(frozenset[bytes]().union(*lists))
+
+
+def _shared(file: Path, others: Sequence[str], body: bytes) -> frozenset[bytes]:
+    """Return the prefixes of a list that names others, from what follows its head."""
+    stored = _union(_stored_whole(file, other) for other in others)
+    length = -(-len(stored) // 8)
+    bits = np.unpackbits(np.frombuffer(body[:length], np.uint8))[: len(stored)]
+    return frozenset(stored[at] for at in np.flatnonzero(bits).tolist()) | _split(body[length:])
+
+
+def _stored_whole(file: Path, digest: str) -> frozenset[bytes]:
+    """Return the prefixes of the list of a file's folder that stores all of this checksum."""
+    for other in _lists_naming(file.parent, digest):
+        data = read_whole(other, "training hashes", LARGEST_BYTES)
+        body = data.removeprefix(MAGIC).partition(b"\n")[2]
+        if hashlib.sha256(body).hexdigest() == digest:
+            return _split(body)
     raise AgebenchError(
         f"{str(file)!r} refers to training pictures in another list of its folder (checksum "
-        f"{str(digest)[:12]}...), which is missing: put that list into the folder"
+        f"{digest[:12]}...), which is missing or damaged: put that list into the folder"
     )
 
 
 def _lists_naming(folder: Path, body_sha256: str) -> list[Path]:
     lists = sorted(folder.glob("*training-hashes.bin"))
     return [file for file in lists if body_sha256.encode() in _first_bytes(file)]
-
-
-def _whole(body: bytes, count: object, digest: object) -> bool:
-    complete = isinstance(count, int) and len(body) == PREFIX_BYTES * count
-    return complete and hashlib.sha256(body).hexdigest() == digest
 
 
 def hashes_beside(model: Path) -> Path:
@@ -269,8 +294,8 @@ def _looks_beside(folder: Path, trained: TrainingHashes) -> TrainingLooks | None
 
 def _list_of(folder: Path, body_sha256: str) -> TrainingHashes | None:
     """Return the list of a folder with this checksum, None if there is none."""
-    named = _lists_naming(folder, body_sha256)
-    return next((read_training_hashes(file) for file in named), None)
+    named = map(read_training_hashes, _lists_naming(folder, body_sha256))
+    return next((found for found in named if found.body_sha256 == body_sha256), None)
 
 
 def _first_bytes(file: Path) -> bytes:

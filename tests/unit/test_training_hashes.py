@@ -45,13 +45,24 @@ def test_the_file_is_the_same_whatever_the_order(tmp_path: Path) -> None:
     assert body == b"".join(sorted(bytes.fromhex(sha(index))[:8] for index in range(50)))
 
 
-def test_two_models_of_the_same_pictures_keep_them_once(tmp_path: Path) -> None:
+def without_prefixes(trained: TrainingHashes, model_sha256: str) -> bytes:
+    """Return a list as earlier versions wrote it beside another list of the same pictures."""
+    first, head, _ = trained.to_bytes(model_sha256).split(b"\n", 2)
+    return first + b"\n" + head + b"\n"
+
+
+@pytest.mark.parametrize("earlier", [True, False])
+def test_two_models_of_the_same_pictures_keep_them_once(earlier: bool, tmp_path: Path) -> None:
     trained = TrainingHashes.of("both", map(sha, range(40)))
     small = tmp_path / "small.onnx"
     small.write_bytes(b"a model")
     of_small = hashlib.sha256(b"a model").hexdigest()
-    hashes_beside(small).write_bytes(trained.to_bytes(of_small, with_body=False))
-    assert hashes_beside(small).stat().st_size < 300
+    hashes_beside(small).write_bytes(
+        without_prefixes(trained, of_small)
+        if earlier
+        else trained.to_bytes(of_small, others=[trained])
+    )
+    assert hashes_beside(small).stat().st_size < 400
     with pytest.raises(AgebenchError, match=r"missing"):
         find_hashes(small)
     TrainingHashes.of("others", map(sha, range(9))).write(tmp_path / "x.training-hashes.bin")
@@ -61,11 +72,41 @@ def test_two_models_of_the_same_pictures_keep_them_once(tmp_path: Path) -> None:
     trained.write(large)
     assert find_hashes(small) == trained
     large.write_bytes(large.read_bytes()[:-1])
-    with pytest.raises(AgebenchError, match="truncated or changed"):
+    with pytest.raises(AgebenchError, match="missing or damaged"):
         find_hashes(small)
     small.write_bytes(b"another model")
-    with pytest.raises(AgebenchError, match=r"truncated or changed|another file"):
+    with pytest.raises(AgebenchError, match=r"missing or damaged|another file"):
         find_hashes(small)
+
+
+def test_a_list_stores_only_what_the_others_of_its_folder_have_not(tmp_path: Path) -> None:
+    first = TrainingHashes.of("first", map(sha, range(100)))
+    second = TrainingHashes.of("second", map(sha, range(60, 300)))
+    mine = TrainingHashes.of("mine", map(sha, [*range(50, 250, 2), 1000, 2000, 3000]))
+    first.write(tmp_path / "a.training-hashes.bin")
+    second.write(tmp_path / "b.training-hashes.bin")
+    shared = tmp_path / "c.training-hashes.bin"
+    shared.write_bytes(mine.to_bytes(others=[first, second]))
+    assert len(shared.read_bytes().split(b"\n", 2)[2]) == -(-300 // 8) + 3 * 8
+    assert read_training_hashes(shared) == mine
+    assert (
+        mine.to_bytes(others=[second, first]).split(b"\n", 2)[2]
+        == (shared.read_bytes().split(b"\n", 2)[2])
+    )
+    good = shared.read_bytes()
+    body = len(good.split(b"\n", 2)[2])
+    for damaged in (
+        good[:-1],
+        good[:-8],
+        good[: 1 - body],
+        good[:-body] + b"\xff" + good[1 - body :],
+    ):
+        shared.write_bytes(damaged)
+        with pytest.raises(AgebenchError, match="truncated or changed"):
+            read_training_hashes(shared)
+    shared.write_bytes(mine.to_bytes(others=[mine]))  # which nothing has whole
+    with pytest.raises(AgebenchError, match="missing or damaged"):
+        read_training_hashes(shared)
 
 
 def test_none_at_all(tmp_path: Path) -> None:
