@@ -6,7 +6,7 @@
 
 Every row starts from streams that were trained before, as the bundled network did
 (benchmarks/hse_start.py): its face's from the fine-tuned `hse-mobilenet`, those of eyes and mouth
-from a network that learned from all of them together.  The rows of one seed have the same
+from a network that learned from all of them together.  All are trained on UTKFace alone.  The rows of one seed have the same
 pictures, samples, steps and settings; `FACE_PX` keeps this to minutes a row.  "face, larger" looks
 at the face alone with about the operations of the three streams, so it is what the time of eyes and
 mouth could be spent on instead.  Errors are on the validation part and, never trained on, FG-NET's
@@ -73,14 +73,18 @@ Faces: TypeAlias = Mapping[str, tuple[TrainingFaces, Sequence[Hashable] | None]]
 
 
 def all_views(settings: TrainSettings) -> TrainSettings:
-    """Return settings with the views of every row."""
+    """Return settings with the views of every row, and no further sets."""
     face = settings.model.views["face"]
     views: dict[str, ViewSettings] = {
         **settings.model.views,
         "face": replace(face, size_hw=(FACE_PX, FACE_PX)),
         LARGER: replace(face, size_hw=(LARGER_PX, LARGER_PX)),
     }
-    return replace(settings, model=replace(settings.model, views=views))
+    return replace(
+        settings,
+        model=replace(settings.model, views=views),
+        data=replace(settings.data, extra={}),
+    )
 
 
 def row_settings(settings: TrainSettings, row: str, seed: int, epochs: int) -> TrainSettings:
