@@ -6,12 +6,12 @@
 
 Every row starts from streams that were trained before, as the bundled network did
 (benchmarks/hse_start.py): its face's from the fine-tuned `hse-mobilenet`, those of eyes and mouth
-from a network that learned from all of them together.  All are trained on UTKFace alone.  The rows of one seed have the same
-pictures, samples, steps and settings; `FACE_PX` keeps this to minutes a row.  "face, larger" looks
-at the face alone with about the operations of the three streams, so it is what the time of eyes and
-mouth could be spent on instead.  Errors are on the validation part and, never trained on, FG-NET's
-subjects 1 to 20; differences are paired, over pictures or people, of errors averaged over the
-seeds that a row has.
+from a network that learned from all of them together.  All are trained on UTKFace alone.  The rows
+of one seed have the same pictures, samples, steps and settings; `FACE_PX` keeps this to minutes a
+row.  "face, larger" looks at the face alone with about the operations of the three streams, so it
+is what the time of eyes and mouth could be spent on instead.  Errors are on the validation part
+and, never trained on, FG-NET's subjects 1 to 20; differences are paired, over pictures or people,
+of errors averaged over the seeds that a row has.
 The same command resumes an interrupted run.
 """
 
