@@ -12,7 +12,7 @@ row.  "face, larger" looks at the face alone with about the operations of the th
 is what the time of eyes and mouth could be spent on instead.  Errors are on the validation part
 and, never trained on, FG-NET's subjects 1 to 20; differences are paired, over pictures or people,
 of errors averaged over the seeds that a row has.
-The same command resumes an interrupted run.
+The same command resumes an interrupted run; with --seeds 0 it writes the tables of what there is.
 """
 
 from __future__ import annotations
@@ -61,7 +61,10 @@ ROWS: Mapping[str, tuple[str, ...]] = {
     "face + eyes": ("face", "eyes"),
     "face + mouth": ("face", "mouth"),
 }
-"""Views of each row, the first what the others are compared with."""
+"""Views of each row."""
+
+BASES = ("face", "face + eyes + mouth")
+"""Rows that the others are compared with."""
 
 FGNET_PICTURES = 251
 """Those of subjects 1 to 20."""
@@ -165,24 +168,46 @@ def errors(
 def summary(runs: Mapping[str, Any], sets: Faces) -> dict[str, dict[str, Any]]:
     """Return each row's figures on each set: MAE, by span of ages, and how it differs."""
     figures: dict[str, dict[str, Any]] = {}
-    first = next(iter(ROWS))
     for row in ROWS:
-        seeds = [seed for seed in seeds_of(runs, row) if f"{first} / {seed}" in runs]
+        seeds = seeds_of(runs, row)
         for name, (faces, people) in sets.items() if seeds else ():
             each = errors(runs, row, seeds, name, faces)
-            mine, base = each.mean(0), errors(runs, first, seeds, name, faces).mean(0)
-            spans = [mine[(faces.ages >= low) & (faces.ages < high)].mean() for low, high in SPANS]
-            interval = mean_interval(mine - base, clusters=people, positive=False)
+            mine = each.mean(0)
             figures.setdefault(row, {})[name] = {
                 "n": len(mine),
                 "mae_years": mine.mean(),
                 "mae_by_seed": each.mean(1),
-                "spans": spans,
-                "difference_years": (mine - base).mean(),
-                "interval": None if interval is None else interval.to_plain(),
+                "spans": [
+                    mine[(faces.ages >= low) & (faces.ages < high)].mean() for low, high in SPANS
+                ],
+                "differences": {
+                    base: difference(runs, row, base, name, faces, people)
+                    for base in BASES
+                    if base != row
+                },
             }
     found: dict[str, dict[str, Any]] = plain(figures)
     return found
+
+
+def difference(
+    runs: Mapping[str, Any],
+    row: str,
+    base: str,
+    name: str,
+    faces: TrainingFaces,
+    people: Sequence[Hashable] | None,
+) -> dict[str, Any] | None:
+    """Return how much larger a row's errors are than another's, over the seeds that both have."""
+    seeds = [seed for seed in seeds_of(runs, row) if seed in seeds_of(runs, base)]
+    if not seeds:
+        return None
+    mine, other = (errors(runs, each, seeds, name, faces).mean(0) for each in (row, base))
+    interval = mean_interval(mine - other, clusters=people, positive=False)
+    return {
+        "years": (mine - other).mean(),
+        "interval": None if interval is None else interval.to_plain(),
+    }
 
 
 def table(held: Mapping[str, Any]) -> str:
@@ -190,29 +215,37 @@ def table(held: Mapping[str, Any]) -> str:
     lines = [
         "# Do eyes and mouth help?\n",
         f"MAE in years after {held['made']['steps']} steps from streams trained before, mean over "
-        f"seeds; differences to the first row are paired, with 95 % intervals. Faces of {FACE_PX} "
+        f"seeds; differences are paired, with 95 % intervals. Faces of {FACE_PX} "
         f'pixels, {LARGER_PX} in the row "face, larger". How: benchmarks/view_ablation.py.\n',
     ]
     for name, title in TITLES.items():
         lines += [
-            f"| {title} | seeds | MAE | each seed | under 20 | 20-59 | 60 and over | difference | "
-            "ms, torch |",
-            "|---|---:|---:|---|---:|---:|---:|---:|---:|",
+            f"| {title} | seeds | MAE | each seed | under 20 | 20-59 | 60 and over | "
+            + "".join(f"than {base} | " for base in BASES)
+            + "ms, torch |",
+            "|---|---:|---:|---|---:|---:|---:|" + "---:|" * (len(BASES) + 1),
         ]
         for row, found in held["summary"].items():
             figures = found[name]
             each = figures["mae_by_seed"]
-            low, high = figures["interval"]
-            differs = f"{figures['difference_years']:+.3f} ({low:+.3f} to {high:+.3f})"
             cells = [
                 row, str(len(each)), f"{figures['mae_years']:.3f}",
                 " ".join(f"{mae:.2f}" for mae in each),
                 *(f"{span:.2f}" for span in figures["spans"]),
-                "" if row == next(iter(ROWS)) else differs, f"{held['cost_ms'][row]:.1f}",
+                *(differs(figures["differences"].get(base)) for base in BASES),
+                f"{held['cost_ms'][row]:.1f}",
             ]  # fmt: skip
             lines.append("| " + " | ".join(cells) + " |")
         lines.append("")
     return "\n".join(lines)
+
+
+def differs(found: Mapping[str, Any] | None) -> str:
+    """Return a difference with its interval as the page shows it; "" if there is none."""
+    if found is None:
+        return ""
+    low, high = found["interval"]
+    return f"{found['years']:+.3f} ({low:+.3f} to {high:+.3f})"
 
 
 def finish(held: dict[str, Any], kept: Mapping[str, Any], sets: Faces) -> None:
@@ -224,7 +257,7 @@ def finish(held: dict[str, Any], kept: Mapping[str, Any], sets: Faces) -> None:
 
 
 def main() -> None:
-    """Train what is missing, and write the tables anew after every run."""
+    """Train what is missing, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("settings", type=Path)
     parser.add_argument("--root", required=True, help="data.root: UTKFace")
@@ -257,8 +290,8 @@ def main() -> None:
             start = started_network(settings, args.face, args.others)
             kept[f"{row} / {seed}"] = train_row(settings, train, sets, start)
             write_whole(args.kept, json.dumps(kept) + "\n")
-            finish(held, kept, sets)
             print(f"{row} / {seed}", *kept[f"{row} / {seed}"]["epochs_mae"], flush=True)
+    finish(held, kept, sets)
 
 
 if __name__ == "__main__":

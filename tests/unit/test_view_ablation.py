@@ -33,29 +33,41 @@ def _run(off: float) -> dict[str, Any]:
 def test_figures_are_means_over_seeds_and_differences_are_paired(script: ModuleType) -> None:
     views = _run(-3)
     views["ages"]["val"][0] += 12  # an error of 9 instead of -3
-    runs = {"face / 0": _run(4), "face / 1": _run(-6), "face + eyes / 0": views}
+    runs = {
+        "face / 0": _run(4), "face / 1": _run(-6), "face + eyes / 0": views,
+        "face + eyes + mouth / 1": _run(2),
+    }  # fmt: skip
     found = script.summary(runs, SETS)
-    assert list(found) == ["face", "face + eyes"]
+    assert list(found) == ["face", "face + eyes + mouth", "face + eyes"]
     assert found["face"]["val"]["mae_years"] == 5  # 4 and 6, not 1 as the mean of +4 and -6
-    assert found["face"]["val"]["interval"] == [0, 0]
+    # Over the seed that both have, 1.
+    assert found["face"]["val"]["differences"] == {
+        "face + eyes + mouth": {"years": 4, "interval": [4, 4]}
+    }
     with_eyes = found["face + eyes"]["val"]
     assert with_eyes["mae_years"] == pytest.approx((11 * 3 + 9) / 12)
     assert with_eyes["spans"] == pytest.approx([(5 * 3 + 9) / 6, 3, 3])
     # From the first row's error of the same seed, 4, not from its mean over both.
-    assert with_eyes["difference_years"] == pytest.approx((11 * -1 + 5) / 12)
-    low, high = with_eyes["interval"]
-    assert low < with_eyes["difference_years"] < high
-    assert found["face + eyes"]["fgnet"]["difference_years"] == -1
+    than_face = with_eyes["differences"]["face"]
+    assert than_face["years"] == pytest.approx((11 * -1 + 5) / 12)
+    low, high = than_face["interval"]
+    assert low < than_face["years"] < high
+    assert with_eyes["differences"]["face + eyes + mouth"] is None  # no seed in common
+    assert found["face + eyes"]["fgnet"]["differences"]["face"]["years"] == -1
 
     held = {
         "summary": found, "made": {"steps": 300},
         "cost_ms": dict.fromkeys(script.ROWS, 1.25),
     }  # fmt: skip
     page = script.table(held)
-    assert "| face | 2 | 5.000 | 4.00 6.00 | 5.00 | 5.00 | 5.00 |  | 1.2 |" in page
+    row = (
+        "| face | 2 | 5.000 | 4.00 6.00 | 5.00 | 5.00 | 5.00 |  | +4.000 (+4.000 to +4.000) | 1.2 |"
+    )
+    assert row in page
     assert f"| face + eyes | 1 | 3.500 | 3.50 | 4.00 | 3.00 | 3.00 | -0.500 ({low:+.3f} to" in page
     assert (
-        "| face + eyes | 1 | 3.000 | 3.00 | 3.00 | 3.00 | 3.00 | -1.000 (-1.000 to -1.000)" in page
+        "| face + eyes | 1 | 3.000 | 3.00 | 3.00 | 3.00 | 3.00 | -1.000 (-1.000 to -1.000) |  |"
+        in page
     )
 
 
