@@ -13,7 +13,7 @@ list whose pictures are all on another list needs no file of its own:
 
     python benchmarks/make_weights.py --root UTKFACE --pictures csv:MORE.csv --pictures fairface:DIR
 
-Without a run, it stores the lists so that no picture is on two, and does nothing else.
+Without a run, it does this and stores the lists again (two of them without what the others have).
 """
 
 from __future__ import annotations

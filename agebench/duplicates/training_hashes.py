@@ -207,29 +207,27 @@ def _read(file: Path) -> tuple[TrainingHashes, str]:
     whole = isinstance(count, int) and len(prefixes) == count
     if not whole or hashlib.sha256(b"".join(sorted(prefixes))).hexdigest() != digest:
         raise AgebenchError(f"{expected}: it states {count} pictures, but is truncated or changed")
-    return TrainingHashes(what, prefixes), model
+    return TrainingHashes(what, frozenset(prefixes)), model
 
 
-def _split(body: bytes) -> frozenset[bytes]:
-    return frozenset(
-        body[start : start + PREFIX_BYTES] for start in range(0, len(body), PREFIX_BYTES)
-    )
+def _split(body: bytes) -> list[bytes]:
+    return [body[start : start + PREFIX_BYTES] for start in range(0, len(body), PREFIX_BYTES)]
 
 
-def _union(lists: Iterable[frozenset[bytes]]) -> list[bytes]:
+def _union(lists: Iterable[Iterable[bytes]]) -> list[bytes]:
     """Return the prefixes that any of the lists has, sorted."""
     return sorted(frozenset[bytes]().union(*lists))
 
 
-def _shared(file: Path, others: Sequence[str], body: bytes) -> frozenset[bytes]:
+def _shared(file: Path, others: Sequence[str], body: bytes) -> list[bytes]:
     """Return the prefixes of a list that names others, from what follows its head."""
     stored = _union(_stored_whole(file, other) for other in others)
     length = -(-len(stored) // 8)
     bits = np.unpackbits(np.frombuffer(body[:length], np.uint8))[: len(stored)]
-    return frozenset(stored[at] for at in np.flatnonzero(bits).tolist()) | _split(body[length:])
+    return [stored[at] for at in np.flatnonzero(bits).tolist()] + _split(body[length:])
 
 
-def _stored_whole(file: Path, digest: str) -> frozenset[bytes]:
+def _stored_whole(file: Path, digest: str) -> list[bytes]:
     """Return the prefixes of the list of a file's folder that stores all of this checksum."""
     for other in _lists_naming(file.parent, digest):
         data = read_whole(other, "training hashes", LARGEST_BYTES)

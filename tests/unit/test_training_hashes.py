@@ -95,7 +95,9 @@ def test_a_list_stores_only_what_the_others_of_its_folder_have_not(tmp_path: Pat
     )
     good = shared.read_bytes()
     body = len(good.split(b"\n", 2)[2])
+    again = good + sorted(mine.prefixes & second.prefixes)[0]  # which a bit stands for
     for damaged in (
+        again,
         good[:-1],
         good[:-8],
         good[: 1 - body],
@@ -127,7 +129,17 @@ def test_damage_is_told(tmp_path: Path) -> None:
     TrainingHashes.of("x", map(sha, range(9))).write(file)
     good = file.read_bytes()
     changed = good[:-1] + bytes([good[-1] ^ 1])
-    for data in (b"", b"other", good[:-1], good[:-8], good + b"12345678", changed, good[:30]):
+    twice = good + good[-8:]  # the same set
+    for data in (
+        b"",
+        b"other",
+        good[:-1],
+        good[:-8],
+        good + b"12345678",
+        twice,
+        changed,
+        good[:30],
+    ):
         file.write_bytes(data)
         with pytest.raises(AgebenchError, match="not a complete file of training hashes"):
             read_training_hashes(file)
