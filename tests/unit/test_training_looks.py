@@ -101,16 +101,22 @@ def test_copies_that_were_cut_or_turned_are_recognised(
     assert nearest.match.is_candidate
 
 
+def with_second(first: Path, folder: Path) -> Path:
+    """Copy a model's list and looks into a folder, and return a second model there."""
+    for path in first.parent.glob("*.bin"):
+        (folder / path.name).write_bytes(path.read_bytes())
+    second = folder / "second.onnx"
+    second.write_bytes(b"another")
+    return second
+
+
 def test_the_looks_of_one_list_serve_every_list_of_its_pictures(
     model: tuple[Path, list[Sample]], tmp_path: Path
 ) -> None:
     """A second model beside the first, of some of its pictures and one more, has no file itself."""
     file, samples = model
-    for path in file.parent.glob("*.bin"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    second = with_second(file, tmp_path)
     hashes = [hashlib.sha256(samples[seed].path.read_bytes()).hexdigest() for seed in (0, 2, 3, 8)]
-    second = tmp_path / "second.onnx"
-    second.write_bytes(b"another")
     TrainingHashes.of("a part", hashes).write(hashes_beside(second))
     trained = find_hashes(second)
     assert trained is not None
@@ -164,13 +170,10 @@ def test_looks_that_another_file_has_are_left_out(
 ) -> None:
     """A second model learned from five of the first one's pictures and one more."""
     file, samples = model
-    for path in (file, *file.parent.glob("*.bin")):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
+    second = with_second(file, tmp_path)
     first = find_hashes(file)
     assert first is not None
     hashes = [hashlib.sha256(picture.path.read_bytes()).hexdigest() for picture in samples]
-    second = tmp_path / "second.onnx"
-    second.write_bytes(b"another")
     trained = TrainingHashes.of("more", [*hashes[1:6], hashes[8]])
     trained.write(hashes_beside(second))
     _, known = trained.write_looks_beside(tmp_path, samples, elsewhere=first.prefixes)
