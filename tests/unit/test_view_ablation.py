@@ -57,18 +57,48 @@ def test_figures_are_means_over_seeds_and_differences_are_paired(script: ModuleT
 
     held = {
         "summary": found, "made": {"steps": 300},
-        "cost_ms": dict.fromkeys(script.ROWS, 1.25),
+        "costs": {row: {"macs": 104_700_000, "ms": 1.25} for row in script.ROWS},
     }  # fmt: skip
     page = script.table(held)
-    row = (
-        "| face | 2 | 5.000 | 4.00 6.00 | 5.00 | 5.00 | 5.00 |  | +4.000 (+4.000 to +4.000) | 1.2 |"
-    )
-    assert row in page
+    assert "| face | 2 | 5.000 | 4.00 6.00 | 5.00 | 5.00 | 5.00 |  | +4.000 (+4.000 to" in page
+    assert "+4.000) | 105 | 1.2 |" in page
     assert f"| face + eyes | 1 | 3.500 | 3.50 | 4.00 | 3.00 | 3.00 | -0.500 ({low:+.3f} to" in page
     assert (
         "| face + eyes | 1 | 3.000 | 3.00 | 3.00 | 3.00 | 3.00 | -1.000 (-1.000 to -1.000) |  |"
         in page
     )
+
+
+def test_operations_are_counted(script: ModuleType) -> None:
+    from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
+    from agebench.train.networks import MultiCropResNet
+
+    def counted(settings: ModelSettings) -> int:
+        """Count those of the convolutions by PyTorch's own shapes."""
+        model, total = MultiCropResNet(settings).eval(), [0]
+
+        def add(layer: Any, _: Any, output: Any) -> None:
+            total[0] += output.numel() * layer.weight[0].numel()
+
+        for layer in model.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.register_forward_hook(add)
+        side = settings.views["face"].size_hw
+        model({"face": torch.zeros(1, 3, *side)}, {"face": torch.ones(1, 1)})
+        return total[0]
+
+    backbone = BackboneSettings(depth=10, width=4)
+    small, large = (
+        ModelSettings(
+            views={"face": ViewSettings("face", (side, side), backbone=backbone)}, dense=8
+        )
+        for side in (32, 64)
+    )
+    found = script.costs({"small": small, "large": large}, repeats=1)
+    # What follows the convolutions is the same.
+    more = found["large"]["macs"] - found["small"]["macs"]
+    assert more == counted(large) - counted(small) > 0
+    assert found["small"]["ms"] > 0
 
 
 MOBILENET = {"kind": "mobilenet", "width": 32}
