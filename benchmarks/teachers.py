@@ -81,7 +81,7 @@ def _of_chunk(
     kept, hashes, counts, crops = [], [], [], []
     for picture in face_pictures(samples, detector, specs, workers=1, max_pixels=MAX_PIXELS):
         step()
-        if picture.status != "ok":
+        if picture.status != "ok" or not all(map(_shows_something, picture.crops)):
             continue
         crops.append(picture.crops)
         kept.append(picture.sample)
@@ -90,6 +90,11 @@ def _of_chunk(
     columns: Iterable[Sequence[Crops]] = zip(*crops, strict=True) if crops else [[]] * len(specs)
     probabilities = tuple(map(_probabilities, estimators, columns))
     return Answers(tuple(kept), tuple(hashes), np.array(counts, np.intp), probabilities)
+
+
+def _shows_something(crops: Crops) -> bool:
+    """Tell whether any view lies within the picture; without one no network can answer."""
+    return any(bool(flags.all()) for flags in crops.present.values())
 
 
 def _probabilities(estimator: Estimator, crops: Sequence[Crops]) -> Floats:
