@@ -10,9 +10,11 @@ for the picture alone, as in a file exported without --flip.
 
 --rare TAU (Menon et al., "Long-Tail Learning via Logit Adjustment", ICLR 2021) first divides the
 probabilities by the smoothed frequency of each age in the run's own training part, to the power
-TAU: a network predicts rare ages less often than they occur.  Both change only the last layer:
-RUN/calibrated.safetensors is RUN/best.safetensors with that layer.  Prints errors and
-coverage before and after.
+TAU: a network predicts rare ages less often than they occur.  --older SLOPE makes each year from
+60 to 75 more probable than the one before, by a factor of e to the power SLOPE, and those from 75
+on like 75: people over 60 come out too young, and TAU moves the young as well.  All change only the
+last layer: RUN/calibrated.safetensors is RUN/best.safetensors with that layer.  Prints errors
+and coverage before and after.
 """
 
 from __future__ import annotations
@@ -48,6 +50,9 @@ LEVELS = (0.5, 0.8, 0.95)
 SMOOTH_YEARS = 4.0
 MIN_FRACTION = 1e-4
 """Lower limit of the smoothed fraction of an age in the training pictures."""
+
+OLD_YEARS = (60, 75)
+"""Ages between which `raised` rises."""
 
 SPAN = (0.5, 3.0)
 """Temperatures looked at."""
@@ -112,6 +117,16 @@ def adjustment(ages: Floats, tau: float) -> Tensor:
     return torch.from_numpy(-tau * np.log(np.maximum(smoothed / smoothed.sum(), MIN_FRACTION)))
 
 
+def raised(slope: float) -> Tensor:
+    """Return the offsets of the outputs, (bins,), that make old people older: 0 below 60 years.
+
+    Args:
+        slope: rise per year from 60 to 75 years; 0 for nothing.
+    """
+    start, end = OLD_YEARS
+    return slope * (YEARS.clamp(start, end) - start)
+
+
 def report(name: str, outputs: Tensor, ages: Tensor, temperature: float) -> str:
     """Return MAE, bias from 60 years on, and coverage of one set at a temperature."""
     probabilities = probabilities_at(outputs, temperature)
@@ -126,7 +141,9 @@ def report(name: str, outputs: Tensor, ages: Tensor, temperature: float) -> str:
     )
 
 
-def changed(saved: Checkpoint, added: Tensor, temperature: float, tau: float) -> Checkpoint:
+def changed(
+    saved: Checkpoint, added: Tensor, temperature: float, *, tau: float, slope: float
+) -> Checkpoint:
     """Return a checkpoint whose last layer, averaged and not, is adjusted and then divided."""
 
     def scaled(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -137,7 +154,7 @@ def changed(saved: Checkpoint, added: Tensor, temperature: float, tau: float) ->
             "head.bias": bias,
         }
 
-    about = {**saved.about, "temperature": temperature, "rare": tau}
+    about = {**saved.about, "temperature": temperature, "rare": tau, "older": slope}
     return replace(
         saved, about=about, model=scaled(saved.model), averaged=scaled(saved.averaged), optimiser={}
     )
@@ -167,6 +184,7 @@ def main() -> None:
     parser.add_argument("--root", required=True)
     parser.add_argument("--held-out", action="append", default=[])
     parser.add_argument("--rare", type=float, default=0.0, metavar="TAU")
+    parser.add_argument("--older", type=float, default=0.0, metavar="SLOPE")
     parser.add_argument("--no-mirror", action="store_true", help="Leave out the mirror images.")
     parser.add_argument("--temperature", type=float, help="take this one, fit none")
     args = parser.parse_args()
@@ -182,13 +200,14 @@ def main() -> None:
         name: (outputs_of(model, rows, mirror=not args.no_mirror), torch.from_numpy(rows.ages))
         for name, rows in gathered(pictures, args.held_out).items()
     }
-    added = adjustment(trained_ages(pictures), args.rare)
+    added = adjustment(trained_ages(pictures), args.rare) + raised(args.older)
     sets = {name: (outputs + added, ages) for name, (outputs, ages) in raw.items()}
     temperature = args.temperature or fitted(sets)
     for name, of_set in sets.items():
         print("before", report(name, *raw[name], 1.0))
         print("after ", report(name, *of_set, temperature))
-    changed(saved, added, temperature, args.rare).write(args.run / CALIBRATED_FILE)
+    new = changed(saved, added, temperature, tau=args.rare, slope=args.older)
+    new.write(args.run / CALIBRATED_FILE)
 
 
 if __name__ == "__main__":
