@@ -3,15 +3,17 @@
     python -m benchmarks.teacher_answers SETTINGS --root UTKFACE -o answers.safetensors \
         --member multicrop-resnet=0.6 --member hse-mobilenet=0.4
 
-The pictures are those that the settings train on: the sets of `data.extra` and, with --own, the
-training part.  If the label is an age range, the teacher's distribution is multiplied by a window
-that is 1 within the range and falls by a factor of e per year outside; the result says where in the
-range the age lies.  Pictures with almost all of the distribution outside the range get no answer.
+The pictures are those that the settings train on: the sets of `data.extra`, or with --only those
+named, and with --own the training part.  If the label is an age range, the teacher's distribution
+is multiplied by a window that is 1 within the range and falls by a factor of e per year outside;
+the result says where in the range the age lies.  Pictures with almost all of the distribution
+outside the range get no answer.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
@@ -61,10 +63,26 @@ def taught(answers: Answers, weights: Floats) -> tuple[list[str], Floats]:
     return [text for text, good in zip(answers.hashes, keep, strict=True) if good], rows[keep]
 
 
-def sources(settings: TrainSettings, *, own: bool) -> dict[str, tuple[Dataset, FaceDetector]]:
-    """Return the data sets that the teacher answers for, with their detectors."""
+def sources(
+    settings: TrainSettings, only: Collection[str] = (), *, own: bool
+) -> dict[str, tuple[Dataset, FaceDetector]]:
+    """Return the data sets that the teacher answers for, with their detectors.
+
+    Args:
+        settings: of the training run.
+        only: names of extra sets; none for all.
+        own: whether to answer for the training part as well.
+
+    Raises:
+        SystemExit: `only` names a set that the settings do not have.
+    """
+    if unknown := sorted(set(only) - set(settings.data.extra)):
+        known = sorted(settings.data.extra)
+        raise SystemExit(f"expected names of extra sets, which are {known}, got {unknown}")
     found: dict[str, tuple[Dataset, FaceDetector]] = {}
     for name, extra in settings.data.extra.items():
+        if only and name not in only:
+            continue
         dataset = load_dataset(extra.dataset, extra.root or None)
         if extra.fraction < 1:
             count = max(1, round(extra.fraction * len(dataset.samples)))
@@ -91,6 +109,7 @@ def main() -> None:
     parser.add_argument("settings", type=Path)
     parser.add_argument("--root", required=True)
     parser.add_argument("--member", type=member, action="append", required=True)
+    parser.add_argument("--only", action="append", default=[], metavar="EXTRA")
     parser.add_argument("--own", action="store_true")
     parser.add_argument("-o", "--out", type=Path, required=True)
     args = parser.parse_args()
@@ -99,7 +118,7 @@ def main() -> None:
     weights = np.array([weight for _, weight in args.member])
     answers: dict[str, Floats] = {}
     with Progress() as bars:
-        for name, (dataset, detector) in sources(settings, own=args.own).items():
+        for name, (dataset, detector) in sources(settings, args.only, own=args.own).items():
             bar = bars.add_task(name, total=len(dataset.samples))
             found = ask(dataset.samples, detector, estimators, partial(bars.advance, bar))
             hashes, rows = taught(found, weights)

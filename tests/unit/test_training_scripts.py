@@ -12,7 +12,8 @@ pytest.importorskip("torch", reason="training needs PyTorch (pip install agebenc
 pytest.importorskip("rich", reason="the scripts show bars")
 
 from agebench.duplicates.training_hashes import TrainingHashes
-from agebench.types import FaceFrame, Sample
+from agebench.train.settings import read_settings
+from agebench.types import Crops, FaceFrame, Sample
 from tests.unit.scripts import load_script
 
 
@@ -45,6 +46,38 @@ def test_an_answer_is_narrowed_to_the_range_of_its_label(scripts: dict[str, Modu
     assert narrowed[0].sum() == pytest.approx(1)
     assert narrowed[0, 30] == pytest.approx(0.4 / inside)
     assert mass[1] < 1e-10
+
+
+def test_a_teacher_answers_for_the_sets_that_are_named_and_for_no_others(
+    scripts: dict[str, ModuleType], tmp_path: Path
+) -> None:
+    extras = ""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.jpg").write_bytes(b"a")
+        (tmp_path / f"{name}.csv").write_text(f"path,age\n{name}/a.jpg,30\n", encoding="utf-8")
+        root = (tmp_path / f"{name}.csv").as_posix()
+        extras += f"[data.extra.{name}]\ndataset = 'csv'\nroot = '{root}'\n"
+    (tmp_path / "settings.toml").write_text(extras, encoding="utf-8")
+    settings = read_settings(tmp_path / "settings.toml", texts={"data.root": str(tmp_path)})
+    sources = scripts["teacher_answers"].sources
+    assert list(sources(settings, own=False)) == ["first", "second"]
+    found = sources(settings, ["second"], own=False)
+    assert [item.name for dataset, _ in found.values() for item in dataset.samples] == [
+        "second/a.jpg"
+    ]
+    with pytest.raises(SystemExit, match=r"'first', 'second'.*got \['third'\]"):
+        sources(settings, ["third"], own=False)
+
+
+def test_a_face_of_which_no_view_is_in_the_picture_has_no_answer(
+    scripts: dict[str, ModuleType],
+) -> None:
+    views = {name: np.zeros((1, 4, 4, 3), np.uint8) for name in ("face", "eyes")}
+    outside = {name: np.zeros(1) for name in views}
+    for face, eyes, useful in ((True, True, True), (True, False, True), (False, False, False)):
+        crops = Crops(views, {"face": np.array([face]), "eyes": np.array([eyes])}, outside)
+        assert scripts["teachers"]._shows_something(crops) is useful
 
 
 def test_a_label_is_dropped_where_all_contradict_it_alike(scripts: dict[str, ModuleType]) -> None:
