@@ -90,7 +90,7 @@ def _check_estimator_spec(estimator: Estimator) -> EstimatorSpec:
     spec = estimator.spec
     _require(isinstance(spec, EstimatorSpec), f"spec must be an EstimatorSpec, got {type(spec)}")
     _require(bool(spec.name), "spec.name must not be empty")
-    _require(bool(spec.decode), "spec.decode must say how years come about")
+    _require(bool(spec.decode), "spec.decode must say how years are computed")
     _require(estimator.spec == spec, "spec must not change from one reading to the next")
     if spec.classes is not None:
         _require(spec.bins is not None, "an estimator with classes needs bins")
@@ -130,7 +130,7 @@ def _compare(name: str, got: _Answer, expected: _Answer) -> None:
     worst = max(abs(first[0] - second[0]) for first, second in pairs)
     _require(
         worst <= BATCH_TOLERANCE_YEARS,
-        f"{name}: ages differ by up to {worst:.4f} years, allowed are {BATCH_TOLERANCE_YEARS}",
+        f"{name}: ages differ by up to {worst:.4f} years, allowed: {BATCH_TOLERANCE_YEARS}",
     )
     probabilities = max(
         (abs(a - b) for first, second in pairs for a, b in zip(first[1], second[1], strict=True)),
@@ -138,7 +138,7 @@ def _compare(name: str, got: _Answer, expected: _Answer) -> None:
     )
     _require(
         probabilities <= PROBABILITY_TOLERANCE,
-        f"{name}: probabilities differ by up to {probabilities:.4f}, allowed are "
+        f"{name}: probabilities differ by up to {probabilities:.4f}, allowed: "
         f"{PROBABILITY_TOLERANCE}",
     )
 

@@ -206,7 +206,7 @@ def split_against(text: str) -> tuple[str | None, Path]:
     """
     name, colon, rest = text.partition(":")
     if not (rest if colon else name):
-        raise UsageError(f"--against {text!r} has no path: is a variable not set?")
+        raise UsageError(f"--against {text!r} has no path: is a variable unset?")
     known = [plugin.name for plugin in list_plugins(DATASETS)]
     if not colon or (name not in known and (Path(text).exists() or not _KIND.fullmatch(name))):
         return None, user_path(text)

@@ -114,7 +114,7 @@ def export_onnx(
 ) -> ExportedModel:
     """Write a model as one ONNX file, and verify that it predicts the same ages.
 
-    The file is run under every installed runtime; if an age differs by more than the tolerance,
+    The file is run under onnxruntime and cv2.dnn; if an age differs by more than the tolerance,
     nothing is written.
 
     Args:
@@ -147,7 +147,7 @@ def export_onnx(
     settings = settings or ExportSettings()
     target = onnx_target(out)
     if settings.precision == "int8" and dataset is None:
-        raise UsageError("int8 needs a data set of real faces, to find the range of each number")
+        raise UsageError("int8 needs a data set of real faces, to find the range of each value")
     try_models(detectors=[detector])
     candidate = _named(candidate_of(str(model), flip=settings.flip), settings.name)
     with shown_progress(progress) as step:

@@ -48,11 +48,11 @@ def read_batches(text: str) -> tuple[int, ...]:
 @click.option("--device", help="Run all on cpu or cuda; default: as each ESTIMATOR says.")
 @click.option("--batch", default="1,4,16,64", show_default=True, help="Faces per call.")
 @advanced_option(
-    "--threads", type=int, help="For OpenCV and ONNX Runtime; default: one per processor."
+    "--threads", type=int, help="Threads of OpenCV and ONNX Runtime; default: one per processor."
 )
 @advanced_option("--pin", is_flag=True, help="Pin the process to that many processors.")
 @advanced_option("--repeats", type=int, help="Rounds per batch size.")
-@advanced_option("--seconds", type=float, help="Per estimator and batch size; default: 5.")
+@advanced_option("--seconds", type=float, help="Seconds per estimator and batch size; default: 5.")
 @advanced_option(
     "--cold-start",
     "cold_starts",

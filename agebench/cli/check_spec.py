@@ -28,7 +28,7 @@ Examples:
 @click.command("check-spec", epilog=EPILOG, short_help="Try a spec file; what looks wrong.")
 @click.argument("spec")
 @click.argument("pictures", nargs=-1, type=FilePath())
-@click.option("--detector", help="Face detector; default: yolov8-face.")
+@click.option("--detector", help="Face detector; default: yolov8-face, aligned for composites.")
 @click.option("--crops", type=FilePath(), help="PNG to write: the crops that the network gets.")
 @click.option("--card", type=FilePath(), help="PNG to write: the test card of [golden].")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")

@@ -94,7 +94,8 @@ def command(
     """Compare estimators on the same faces: error in years and latency.
 
     An ESTIMATOR is NAME[:PATH][@RUNTIME[:DEVICE]] with options as key=value ('agebench ls').
-    Without arguments, the bundled models are compared on a sample, into agebench-demo.
+    Without arguments, three bundled models and a constant are compared on a sample, into
+    agebench-demo.
     """
     from agebench.harness.compare import compare
     from agebench.harness.kept_detections import usually_kept

@@ -22,10 +22,10 @@ The contact sheets show faces of the data set: store them accordingly.
 """
 
 
-@click.command("doctor", epilog=EPILOG, short_help="Find problems of a data set.")
+@click.command("doctor", epilog=EPILOG, short_help="Find problems in a data set.")
 @click.argument("root", type=FilePath())
-@click.option("--dataset", help="Kind of data set; default: guess utkface, fgnet, folders or csv.")
-@click.option("--against", metavar="[NAME:]ROOT", help="Find pictures that another set has too.")
+@click.option("--dataset", help="Kind of data set; default: guessed from the files.")
+@click.option("--against", metavar="[NAME:]ROOT", help="Find pictures also in another set.")
 @click.option("-o", "--out", type=FilePath(), help="Output folder for JSON and pictures.")
 @click.option("--near/--no-near", default=True, help="Look for near-identical copies (default).")
 @click.option(

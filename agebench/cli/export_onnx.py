@@ -51,14 +51,14 @@ _OF_FACES = ("root", "detector", "face_detector", "protocol", "part", "sample", 
 )
 @click.option("--int8", is_flag=True, help="Quantise to 8 bits; needs --dataset.")
 @advanced_option(
-    "--tolerance", type=float, help="Years that any age may differ; default: 0.01 in float32."
+    "--tolerance", type=float, help="Years by which any age may differ; default: 0.01 in float32."
 )
 @advanced_option("--no-check", is_flag=True, help="Skip the comparison with the source.")
-@click.option("--dataset", help="Compare on its faces instead of synthetic ones.")
+@click.option("--dataset", help="Compare on this set's faces, not synthetic ones.")
 @click.option("--root", type=FilePath(), help="Its folder or file.")
 @advanced_option("--detector", help="Face detector; chosen as by 'compare' by default.")
 @advanced_option("--face-detector", help="Earlier name of --detector.")
-@click.option("--protocol", help="Protocol or split file of it.")
+@click.option("--protocol", help="Protocol or split file of the data set.")
 @click.option("--part", help="Part of the protocol.")
 @advanced_option(
     "--sample", type=int, default=128, show_default=True, help="Number of real pictures."
@@ -90,7 +90,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
 ) -> None:
     """Export a model as one ONNX file, and verify that it gives the same ages.
 
-    The file is run in every installed runtime; if an age differs, nothing is written.  A report
+    The file is run under onnxruntime and cv2.dnn; if an age differs, nothing is written.  A report
     is written with it.
     """
     from agebench.api.export import ExportSettings, export_onnx, onnx_target
@@ -116,7 +116,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     if len(names) != 1:
         raise UsageError(f"expected one model, got {len(names)}: {', '.join(names)}")
     if int8 and dataset is None:
-        raise UsageError("--int8 needs --dataset, for real faces to find the range of each number")
+        raise UsageError("--int8 needs --dataset, for real faces to find the range of each value")
     _refuse_idle(context, dataset, check=not no_check, reduced=precision != "float32")
     mirrored = flip if flip_views is None else _names(flip_views)
     settings = ExportSettings(name, mirrored, precision, tolerance, check=not no_check)

@@ -28,7 +28,7 @@ VERBS = {
     "check-spec": "Check a model described by a spec file.",
     "compare": "Compare error in years and latency on the same faces.",
     "convert-caffe": "Convert the age network between Caffe and safetensors.",
-    "doctor": "Find problems of a data set: copies, leaks, wrong ages.",
+    "doctor": "Find problems in a data set: copies, leaks, wrong ages.",
     "export-onnx": "Export a model as one ONNX file and verify it.",
     "fetch": "Download model files and check their size and hash.",
     "fit-frame": "Measure how a detector places its boxes on faces.",

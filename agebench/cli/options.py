@@ -56,7 +56,7 @@ class FilePath(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """See `click.ParamType.convert`."""
         if value == "":
-            self.fail("the path is empty: is a variable not set?", param, ctx)
+            self.fail("the path is empty: is a variable unset?", param, ctx)
         return super().convert(user_path(value), param, ctx)
 
 
@@ -65,7 +65,7 @@ max_pixels_option = advanced_option(
     type=int,
     default=100_000_000,
     show_default=True,
-    help="Refuse pictures with more.",
+    help="Refuse pictures with more pixels.",
 )
 
 
@@ -135,7 +135,7 @@ _CHECK_OPTIONS = (
         help="Exit with 1 if worse than this result.json.",
     ),
     advanced_option(
-        "--tolerance", type=float, help="Years the MAE may exceed the baseline's [0.1]."
+        "--tolerance", type=float, help="Years by which the MAE may exceed the baseline's [0.1]."
     ),
 )
 

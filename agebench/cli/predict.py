@@ -51,7 +51,7 @@ Examples:
 @advanced_option(
     "--tiles/--no-tiles",
     default=None,
-    help="Also search tiles of large pictures; on without --detector.",
+    help="Also search tiles of large pictures; on unless --detector is given.",
 )
 @click.option("--json", "as_json", is_flag=True, help="One line of JSON per picture.")
 @click.option("--csv", "as_csv", is_flag=True, help="One row of CSV per face.")
@@ -65,7 +65,7 @@ Examples:
 @click.option(
     "--explain", is_flag=True, help="How much each view (face, eyes, ...) changed the age."
 )
-@advanced_option("--processes", type=int, default=1, show_default=True, help="Processes at once.")
+@advanced_option("--processes", type=int, default=1, show_default=True, help="Parallel processes.")
 @former_name("--workers", "--processes")
 @max_pixels_option
 @advanced_option("--camera", type=int, help="Use the camera of this number; q quits.")
@@ -120,7 +120,7 @@ def command(
     if run.predictor.detector_note:
         click.echo(f"agebench: {inert(run.predictor.detector_note)}", err=True)
     if not run.videos:
-        refuse_given(context, options, "is for videos and cameras, and there is none")
+        refuse_given(context, options, "is for videos and cameras, and none was given")
     whole = 0
     try:
         write = _writer(as_json, as_csv, run, moving=bool(run.videos))

@@ -57,7 +57,7 @@ Examples:
     type=click.Choice(["detector", "dataset"]),
     default="detector",
     show_default=True,
-    help="Source of landmarks; the detector's if a picture has none.",
+    help="Source of landmarks; if a picture has none, the detector.",
 )
 @click.option("--split", type=FilePath(), help="Split file whose parts the manifest records.")
 @advanced_option(
@@ -65,14 +65,14 @@ Examples:
     type=int,
     default=256,
     show_default=True,
-    help="Of face crops, pixels; of other views: half.",
+    help="Height of face crops in pixels; other views: half.",
 )
 @advanced_option(
     "--margin",
     type=float,
     default=0.0,
     show_default=True,
-    help="Around the face, as a fraction of it.",
+    help="Margin around the face, as a fraction of its size.",
 )
 @advanced_option(
     "--align/--no-align", default=True, show_default=True, help="Rotate crops upright."
@@ -82,7 +82,7 @@ Examples:
     type=float,
     default=0.5,
     show_default=True,
-    help="Leave out views of which a larger fraction is outside.",
+    help="Leave out views with a larger fraction outside.",
 )
 @advanced_option("--limit", type=int, help="Only the first N pictures by name.")
 @advanced_option("--sample", type=int, help="Only N pictures, chosen at random.")
@@ -92,7 +92,7 @@ Examples:
     "--processes",
     type=int,
     default=lambda: min(MOST_PROCESSES, usable_cores()),
-    help="Processes at once; default: one per core.",
+    help="Parallel processes; default: one per core.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON.")
 @help_all

@@ -19,7 +19,7 @@ _MEMORY_MESSAGES = (
 )
 
 _NEEDED_BYTES = {"train": 1_400_000_000, "augment-preview": 1_400_000_000}
-"""With less PyTorch's import ends the process (seen with 2.13 for processors: 1.0 GB; 1.5 do)."""
+"""With less, importing PyTorch ends the process (2.13 for CPUs: 1.0 GB fails, 1.5 are enough)."""
 
 CPU_RESERVE_S = 1
 """Seconds before the hard limit of processor time at which a run is ended cleanly."""
@@ -49,7 +49,7 @@ def require_room(verb: str) -> None:
     needed, allowed = _NEEDED_BYTES.get(verb, 0), _allowed_bytes()
     if allowed is not None and allowed < needed:
         raise AgebenchError(
-            f"{address_space()}: PyTorch needs {needed / 1e6:,.0f} MB for '{verb}': raise it"
+            f"{address_space()}: PyTorch needs {needed / 1e6:,.0f} MB for '{verb}': raise the limit"
         )
 
 

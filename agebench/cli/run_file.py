@@ -109,25 +109,25 @@ def _key(item: click.Parameter) -> str:
 
 def _expected(item: click.Parameter) -> str:
     if item.nargs == -1 or item.multiple:
-        return "a list of texts"
+        return "a list of strings"
     if isinstance(item, click.Option) and item.is_flag:
         return "true or false"
     if isinstance(item.type, click.types.IntParamType):
         return "a whole number"
     if isinstance(item.type, click.types.FloatParamType):
         return "a number"
-    return "a text"
+    return "a string"
 
 
 def _fits(expected: str, value: object) -> bool:
     if isinstance(value, bool):
         return expected == "true or false"
-    if expected == "a list of texts":
+    if expected == "a list of strings":
         return isinstance(value, list) and all(isinstance(item, str) for item in value)
     kinds: Mapping[str, type | tuple[type, ...]] = {
         "a whole number": int,
         "a number": (int, float),
-        "a text": str,
+        "a string": str,
         "true or false": bool,
     }
     return isinstance(value, kinds[expected])

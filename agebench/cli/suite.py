@@ -73,7 +73,7 @@ def command() -> None:
     "only",
     flag_value="times",
     type=str,
-    help="Measure only latency, even where it is known.",
+    help="Measure only latency, even if already measured.",
 )
 @advanced_option("--minutes", type=float, help="Start no new measurement after this many minutes.")
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome of each cell as JSON.")

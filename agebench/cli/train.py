@@ -36,7 +36,7 @@ Examples:
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Override a setting.")
 @advanced_option("--resume", is_flag=True, help="Fail unless --out holds a run to resume.")
 @click.option(
-    "--final-test", is_flag=True, help="Evaluate on the test part at the end; is recorded."
+    "--final-test", is_flag=True, help="At the end, evaluate on the test part (recorded)."
 )
 @advanced_option("--tensorboard", is_flag=True, help="Also write TensorBoard's event files.")
 @click.option("--json", "as_json", is_flag=True, help="Print the evaluation as JSON.")
@@ -113,4 +113,4 @@ def _lines(figures: Mapping[str, Any]) -> Iterator[str]:
     if figures["n"]:
         yield f"MAE {figures['mae_years']:.2f} years over {figures['n']}"
     if ranges := figures.get("ranges"):
-        yield f"{ranges['inside']:.1%} inside of their age range, of {ranges['n']}"
+        yield f"{ranges['inside']:.1%} of {ranges['n']} inside their age range"

@@ -15,7 +15,7 @@ SPEC = DatasetSpec(
     name="agfw",
     label_kind="unknown",
     licence="unverified: ask its makers",
-    source="to be had from its makers; no public archive is known to be theirs",
+    source="available from its makers; no public archive is known to be theirs",
     citation=(
         "Duong, Luu, Quach, Bui: Longitudinal Face Modeling via Temporal Deep Restricted "
         "Boltzmann Machines, CVPR 2016"

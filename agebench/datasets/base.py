@@ -216,7 +216,7 @@ class _Search:
         try:
             mode = entry.stat().st_mode
         except OSError as error:
-            return f"link to nothing that can be reached: {error.strerror}"
+            return f"broken or unreachable link: {error.strerror}"
         if stat.S_ISDIR(mode):
             return "link to a folder: not followed; put the folder itself here"
         if not stat.S_ISREG(mode):

@@ -127,7 +127,7 @@ def load(  # noqa: PLR0913 - each is an option that a reference may name
     samples, repeats = without_repeats(usable())
     if not (samples or repeats or problems):
         raise DatasetError(
-            f"data set 'csv' has no picture in {str(file)!r}: it has a heading line and no rows"
+            f"data set 'csv' has no picture in {str(file)!r}: it has a header line and no rows"
         )
     spec = replace(SPEC, label_kind=label_kind, notes=_notes(columns))
     return finished(spec, file, samples, problems + repeats)
@@ -206,9 +206,9 @@ def _sample(base: Path, folder: Path, columns: _Columns, row: CsvRow) -> Sample 
         )
 
     if row.surplus:
-        return problem(f"{row.surplus} cells more than headings: quote cells with a separator")
+        return problem(f"{row.surplus} more cells than headers: quote cells with a separator")
     if not written:
-        return problem("no path of a picture")
+        return problem("no picture path")
     label = columns.age.label(row.cells)
     if isinstance(label, Problem):
         return problem(label.reason)

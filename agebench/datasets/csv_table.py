@@ -105,7 +105,7 @@ def _content(file: Path) -> tuple[bytes, str]:
         ) from error
     if "\0" in text:
         raise DatasetError(
-            f"{str(file)!r} contains NUL bytes, so it is not CSV in UTF-8: save it as that"
+            f"{str(file)!r} contains NUL bytes, so it is not CSV: save it as 'CSV UTF-8'"
         )
     return content, re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
 

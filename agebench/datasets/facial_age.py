@@ -14,7 +14,7 @@ SPEC = DatasetSpec(
     licence="not stated by its publisher (unverified)",
     source="https://www.kaggle.com/datasets/frabbisw/facial-age",
     notes=(
-        "how its ages came about is not known",
+        "how its ages were obtained is not known",
         "it is part of the merged set 'kaggle-merged', where its names are lost",
     ),
 )

@@ -174,7 +174,7 @@ class _Reader:
         cells = dict(row.cells)
         written, age = cells.pop("file", ""), cells.pop("age", "")
         if not written:
-            return Problem("", "no name of a picture")
+            return Problem("", "no picture name")
         picture = the_only(self.pictures, path_ending(written, 2))
         if isinstance(picture, str):
             return Problem(written, picture)

@@ -115,7 +115,7 @@ def load(
     def usable() -> Iterator[Listed]:
         for entry in _from_matlab(table) if table.suffix == ".mat" else _from_csv(table):
             ending = path_ending(entry.path, 2)
-            file = the_only(found, ending) if entry.path else "no path of a picture"
+            file = the_only(found, ending) if entry.path else "no picture path"
             sample = file if isinstance(file, str) else _sample(entry, file.path, file.name, clean)
             if isinstance(sample, str):
                 problems.append(Problem(entry.path or f"row {entry.place}", sample))
@@ -137,7 +137,7 @@ def _kind_of_pictures(whole: bool, boxed: Mapping[bool, int]) -> str:
         return "whole pictures, the face by the table's box"
     return (
         f"whole pictures, the face by the table's box for {boxed[True]} of {sum(boxed.values())}; "
-        "of the others it is the largest one, whose age that need not be"
+        "for the others, the largest face, which may not be the labelled one"
     )
 
 
@@ -149,11 +149,11 @@ def _sample(entry: _Entry, path: Path, name: str, clean: bool) -> Sample | str:
         return "the year of the photograph is not known"
     years = math.floor(entry.taken + MID_YEAR - year_of(entry.born))
     if not 0 <= years <= MAX_AGE_YEARS:
-        return f"born {entry.born}, taken {entry.taken:g}: {years} years are no age"
+        return f"born {entry.born}, taken {entry.taken:g}: {years} years is not a possible age"
     if clean and math.isinf(entry.face_score):
         return "its makers found no face in it"
     if clean and math.isfinite(entry.second_score):
-        return "its makers found a second face in it: whose age it is nobody knows"
+        return "its makers found a second face in it: it is unknown whose age this is"
     attributes = {"gender": _GENDERS[entry.gender]} if entry.gender in _GENDERS else {}
     if math.isfinite(entry.face_score):
         attributes["face_score"] = f"{entry.face_score:g}"

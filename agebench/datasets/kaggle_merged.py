@@ -40,8 +40,8 @@ SPEC = DatasetSpec(
         "https://www.kaggle.com/datasets/skillcate/merged-augmented-utk-faces-facial-age-dataset"
     ),
     notes=(
-        "most of it is UTKFace, whose ages DEX estimated; which pictures is lost: a model trained "
-        "on this set has seen UTKFace's test pictures",
+        "most of it is UTKFace, whose ages DEX estimated; which ones is not recorded: a model "
+        "trained on this set has seen UTKFace's test pictures",
         "copies of one original share the attribute 'origin'; that was told from their names "
         "alone, by the rule of a public notebook (unverified)",
     ),
@@ -145,7 +145,7 @@ class _CsvAges:
     def _note(self, file: FoundFile, row: CsvRow) -> None:
         written = row.cells.get("filename", "")
         label = parse_age_label(row.cells.get("age", ""))
-        reason = "" if written else "no name of a picture"
+        reason = "" if written else "no picture name"
         if isinstance(label, Problem):
             reason = label.reason
         elif label.age_years is None:
@@ -195,7 +195,7 @@ def _notes(samples: Iterable[Sample], ages: _CsvAges) -> list[str]:
         example = min(kind for kind in kinds if kind and kind not in KNOWN_ALTERATIONS)
         notes.append(
             f"{unknown} pictures are named as copies in a way not known here, such as "
-            f"'_{example}': taken for copies of what stands before it"
+            f"'_{example}': treated as copies of the picture named before it"
         )
     if ages.unused:
         notes.append(f"{ages.unused} pictures that the CSV files name are not here")

@@ -121,7 +121,7 @@ def parse_pattern(text: str, numbers: Collection[str] = ()) -> NamePattern:
         raise _malformed(text, "fields in braces, at least one with a name")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
-        raise _malformed(text, f"each field once, got {{{twice[0]}}} more often")
+        raise _malformed(text, f"each field once, got {{{twice[0]}}} more than once")
     if sum(not field.kind for field in fields) > MAX_TEXT_FIELDS:
         raise _malformed(text, f"at most {MAX_TEXT_FIELDS} fields of any text: give some a kind")
     return NamePattern(text, tuple(part for part in parts if part))
@@ -129,7 +129,7 @@ def parse_pattern(text: str, numbers: Collection[str] = ()) -> NamePattern:
 
 def _field(text: str, name: str, kind: str | None, numbers: Collection[str]) -> Field:
     if name and not _FIELD_NAME.fullmatch(name):
-        raise _malformed(text, f"fields named with small letters, digits and _, got {{{name}}}")
+        raise _malformed(text, f"fields named in lower-case letters, digits, _, got {{{name}}}")
     if kind is not None and kind not in KINDS:
         raise _malformed(
             text, f"known kinds of fields, got {kind!r}: {suggestion(kind, filter(None, KINDS))}"

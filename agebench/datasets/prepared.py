@@ -268,7 +268,7 @@ class _RowReader:
 
     def face(self) -> PreparedFace:
         if self._row.surplus:
-            raise ValueError(f"{self._row.surplus} cells more than headings")
+            raise ValueError(f"{self._row.surplus} more cells than headers")
         name, group = self._safe("name", NAME), self._safe("group", GROUP)
         present = {view: self._flag(f"{view}_present") for view in self._views}
         outside = {view: self._fraction(f"{view}_outside") for view in self._views}

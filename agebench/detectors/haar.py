@@ -62,9 +62,9 @@ def _open(path: Path) -> Any:
     try:
         cascade = cv2.CascadeClassifier(str(path))
     except (cv2.error, SystemError) as error:  # OpenCV's XML parser throws through the binding
-        raise ModelError(f"{path}: is not a cascade that OpenCV can read") from error
+        raise ModelError(f"{path} is not a cascade that OpenCV can read") from error
     if cascade.empty():
-        raise ModelError(f"{path}: is not a cascade that OpenCV can read")
+        raise ModelError(f"{path} is not a cascade that OpenCV can read")
     return cascade
 
 

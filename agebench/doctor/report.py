@@ -45,7 +45,7 @@ def _print_diagnosis(diagnosis: Diagnosis, console: Console) -> None:
     if diagnosis.label_kind == "unknown" and diagnosis.dataset in OWN_SETS:
         others = " pattern=..." if diagnosis.dataset == "names" else ""
         option = f'--dataset "{diagnosis.dataset}{others} label_kind=birth-age"'
-        _line(console, f"if you know better, say so: {option}")
+        _line(console, f"if you know their origin, state it: {option}")
     for note in diagnosis.notes:
         _line(console, f"note: {note}")
     console.print(_count_table(diagnosis))
@@ -140,7 +140,7 @@ def _print_shared(
         console,
         f"LEAK: {len(shared):,} pictures are in both sets ({counts['identical']:,} identical, "
         f"{counts['near']:,} near-identical): {mine:,} files of {here.dataset}, {theirs:,} of "
-        f"{there.dataset}. What was trained on one can't be tested on them in the other.",
+        f"{there.dataset}. A model trained on one set can't be tested on them in the other.",
         "bold red",
     )
     lines = [

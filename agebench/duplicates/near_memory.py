@@ -1,4 +1,4 @@
-"""Remembering pairs of pictures that are no copies, and how often each picture was compared."""
+"""Remembering pairs of pictures that are not copies, and how often each picture was compared."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Refused:
         return open_
 
     def add(self, pairs: PairBatch, *, aligned: bool) -> None:
-        """Remember pairs that are no copies, as found by comparing or by aligning."""
+        """Remember pairs that are not copies, as found by comparing or by aligning."""
         if not len(pairs):
             return
         tries = self._alignments if aligned else self._looks

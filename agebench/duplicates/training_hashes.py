@@ -269,8 +269,8 @@ def find_hashes(model: Path, *others: Path) -> TrainingHashes | None:
     trained, of = _read(found)
     if of and of != sha256_of(model):
         raise AgebenchError(
-            f"{found} lists the training pictures of another file than {model.name} (sha256 "
-            f"{of[:12]}...): one of them was replaced alone, or an export was stopped halfway: "
+            f"{found} lists the training pictures of a file other than {model.name} (sha256 "
+            f"{of[:12]}...): one of the two was replaced alone, or an export was stopped halfway: "
             "export the model again, or move the list away"
         )
     return replace(trained, looks=_looks_beside(found.parent, trained))

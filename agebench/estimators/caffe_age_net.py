@@ -154,8 +154,8 @@ class CaffeAgeNet(OneViewEstimator):
     """Eight age classes from one 227x227 crop, or from ten.
 
     Args:
-        path: a caffemodel of the published layout; None takes the published one from where
-            weights are.
+        path: a caffemodel of the published layout; None takes the published one from the
+            usual places.
         runtime: "cv2dnn", the default; "onnxruntime" or "torch", for which the file is converted.
         device: None for the CPU.
         crops, years, mean, margin, recipe: see `Settings`.

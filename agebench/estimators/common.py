@@ -226,8 +226,8 @@ def checked_probabilities(values: Floats, label: str) -> Floats:
         row = int(np.argmax(wrong))
         raise ModelError(
             f"{label}: expected probabilities for face {row}, none negative and summing to 1, got "
-            f"a minimum of {values[row].min():.4g} and a sum of {totals[row, 0]:.4g}: does it "
-            "have no softmax (logits)?"
+            f"a minimum of {values[row].min():.4g} and a sum of {totals[row, 0]:.4g}: is "
+            "there no softmax (logits)?"
         )
     return np.asarray(values / totals, np.float64)
 

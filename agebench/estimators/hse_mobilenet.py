@@ -35,7 +35,7 @@ class HseMobileNet(OneViewEstimator):
     """MobileNet 1.0 with a softmax over the ages 1 to 100, trained on IMDB-WIKI.
 
     Args:
-        path: the frozen TensorFlow graph; None takes the published file from where weights are.
+        path: the frozen TensorFlow graph; None takes the published file from the usual places.
         runtime: None for cv2.dnn.
         device: None for the CPU.
         years: "top2-expectation" as upstream (the mean over the two most probable ages),

@@ -105,7 +105,7 @@ def _check_shape(shape: tuple[Size, ...], tensorflow: bool, written: SpecFile, w
     if shape[0] not in (None, 1):
         raise ModelError(
             f"{where} takes {shape[0]} faces at a time, expected one or any number: export it "
-            "with an open batch"
+            "with a dynamic batch size"
         )
 
 
@@ -124,7 +124,7 @@ def stretch_note(written: SpecFile) -> str:
     how = "wide" if stretch > 1 else "narrow"
     return (
         f"the view {view.region!r} is {aspect:.2f} times as wide as high, the input "
-        f"{wide / high:.2f} times: faces are drawn {max(stretch, 1 / stretch):.2f} times too {how} "
+        f"{wide / high:.2f} times: faces come out {max(stretch, 1 / stretch):.2f} times too {how} "
         "(if the model's authors do the same, write stretch = true in [crop])"
     )
 

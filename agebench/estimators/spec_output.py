@@ -170,7 +170,7 @@ class OutputReader:
         if part.min() < -_ROUNDING or part.max() > 1 + _ROUNDING:
             raise ModelError(
                 f"{self.label}: expected probabilities of being older than each limit, got numbers "
-                f"from {part.min():.4g} to {part.max():.4g}: do they have no sigmoid "
+                f"from {part.min():.4g} to {part.max():.4g}: is there no sigmoid "
                 '(ordinal = "logits")?'
             )
         return np.clip(part, 0.0, 1.0)

@@ -177,7 +177,7 @@ def compare_file(
     described: str,
     tolerance: Tolerance | None = None,
 ) -> ParityReport:
-    """Compare a file's ages with its source's under every installed runtime.
+    """Compare a file's ages with its source's under onnxruntime and cv2.dnn.
 
     Args:
         path: the exported file.

@@ -39,7 +39,7 @@ class LabelledCrops:
 
     def halves(self) -> tuple[LabelledCrops, LabelledCrops]:
         """Return every second face, and the others."""
-        description = f"every second of {self.description}"
+        description = f"every other one of {self.description}"
         first, second = (
             LabelledCrops(self.crops.take(slice(start, None, 2)), self.ages[start::2], description)
             for start in (0, 1)

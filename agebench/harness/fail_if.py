@@ -307,7 +307,7 @@ def _worse_than_baseline(result: Result, stored: Result, checks: Checks) -> Iter
         elif mae > old_mae + checks.tolerance_years:
             yield (
                 f"{name}: MAE {mae:.3f} is more than {checks.tolerance_years:g} above "
-                f"{old_mae:.3f} of {where}"
+                f"{old_mae:.3f} in {where}"
             )
     yield from _further_from_ranges(result, stored, checks.tolerance_years, where)
 
@@ -330,6 +330,6 @@ def _further_from_ranges(
             )
         elif ranges.distance_years > old.distance_years + tolerance_years:
             yield (
-                f"{item.name}: {ranges.distance_years:.3f} years to the range are more than "
-                f"{tolerance_years:g} above {old.distance_years:.3f} of {where}"
+                f"{item.name}: {ranges.distance_years:.3f} years to the range is more than "
+                f"{tolerance_years:g} above {old.distance_years:.3f} in {where}"
             )

@@ -104,9 +104,9 @@ def not_ranked(answered: int, of: int) -> str:
     """Return why an estimator is not ranked.
 
     >>> not_ranked(2, 251)
-    'an age for only 2 of 251 pictures: 50 % are needed to be ranked'
+    'an age for only 2 of 251 pictures: 50 % is needed for a rank'
     """
     return (
         f"an age for only {answered} of {of} pictures: "
-        f"{100 * LEAST_ANSWERED:.0f} % are needed to be ranked"
+        f"{100 * LEAST_ANSWERED:.0f} % is needed for a rank"
     )

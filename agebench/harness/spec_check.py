@@ -135,14 +135,14 @@ def _wrong(years: Floats, swapped: Floats, true: Floats, following: float | None
     spread = float(np.ptp(years))
     if len(years) > 2 and spread < LEAST_SPREAD_YEARS:
         found.append(
-            f"all {len(years)} ages lie within {spread:.2f} years: mean, scale or the output's "
-            "part is probably wrong"
+            f"all {len(years)} ages lie within {spread:.2f} years: mean, scale or the part of "
+            "the output is probably wrong"
         )
     elif following is not None and following < LEAST_FOLLOWING:
         found.append(
             f"predicted ages hardly rise with true ages (rank correlation {following:.2f}, "
-            "working models reach 0.8 and more): mean, scale, the crop or the output's part is "
-            "probably wrong"
+            "working models reach 0.8 or more): mean, scale, the crop or the part of the output "
+            "is probably wrong"
         )
     limited = int(np.count_nonzero((years <= 0) | (years >= MAX_AGE_YEARS)))
     if limited > MANY_LIMITED * len(years):
@@ -155,7 +155,7 @@ def _wrong(years: Floats, swapped: Floats, true: Floats, following: float | None
         if swapped_mae < CLEARLY_BETTER * mae_years:
             found.append(
                 f"with red and blue exchanged the error is {swapped_mae:.1f} years instead of "
-                f"{mae_years:.1f}: channel_order is probably the other one"
+                f"{mae_years:.1f}: probably channel_order should be the other"
             )
     return found
 

@@ -199,9 +199,7 @@ def _nowhere(entry: ManifestEntry, attempts: list[_Attempt]) -> WeightsError:
     )
     expected = f"expected {entry.size_bytes:,} bytes, sha256 {entry.sha256}"
     if "wrong" in kinds and "failed" not in kinds:
-        return WeightsError(
-            f"no copy of {entry.file} is the right one ({expected}):{tried}{advice}"
-        )
+        return WeightsError(f"no copy of {entry.file} is correct ({expected}):{tried}{advice}")
     return WeightsUnavailableError(f"{entry.file} is not available ({expected}):{tried}{advice}")
 
 

@@ -65,8 +65,8 @@ class LineFile:
 
     def _cannot_write(self, error: OSError) -> AgebenchError:
         return AgebenchError(
-            f"{self._path} can't be written: {error.strerror or error}; what is done is kept: mend "
-            "that and start the same command again to go on"
+            f"{self._path} can't be written: {error.strerror or error}; finished work is kept: "
+            "fix that and run the same command again to resume"
         )
 
     def _recover(self) -> None:

@@ -59,7 +59,7 @@ class DrawPlaces:
         if self._out.suffix.lower() not in known:
             raise UsageError(f"--draw {self._out}: expected one of {', '.join(known)}, or a folder")
         if not self._out.parent.is_dir():
-            raise AgebenchError(f"there is no folder {self._out.parent} for --draw: make it")
+            raise AgebenchError(f"there is no folder {self._out.parent} for --draw: create it")
 
     def _check_folder(self, names: Sequence[Source], roots: Sequence[Path]) -> None:
         named_as_file = is_picture(self._out.name) or is_video(self._out.name)

@@ -60,7 +60,7 @@ def find_sources(arguments: Iterable[str], *, moving: bool = True) -> Sources:
         if not argument:
             raise UsageError(
                 "expected a picture, folder, pattern or video, got an empty name: is a variable "
-                "not set?"
+                "unset?"
             )
         path = user_path(argument)
         if argument == STDIN:
@@ -83,7 +83,7 @@ def _is_folder(path: Path) -> bool:
     try:
         return path.is_dir()
     except (OSError, ValueError) as error:
-        raise AgebenchError(f"{str(path)!r} can't be looked at: {error}") from error
+        raise AgebenchError(f"{str(path)!r} can't be accessed: {error}") from error
 
 
 def _in_folder(folder: Path, *, moving: bool) -> tuple[list[str], list[Problem]]:

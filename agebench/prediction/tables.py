@@ -74,7 +74,7 @@ class PredictBatch:
     ) -> None:
         taken = sorted(set(keep) & TYPES.keys())
         if taken:
-            raise UsageError(f"column {taken[0]!r} can't be kept: the ages use that name")
+            raise UsageError(f"column {taken[0]!r} can't be kept: an output column has that name")
         self.estimators, self.detector = estimators, detector
         self.picture, self.keep = picture, tuple(keep)
 
@@ -100,7 +100,7 @@ class PredictBatch:
             if name not in batch:
                 raise UsageError(f"the batch has no column {name!r}, only {', '.join(batch)}")
             if isinstance(batch[name], (str, bytes)):
-                raise UsageError(f"expected a column of values for {name!r}, got a single one")
+                raise UsageError(f"expected a column of values for {name!r}, got a single value")
         rows: list[dict[str, Any]] = []
         origin: list[int] = []
         for index, picture in enumerate(batch[self.picture]):

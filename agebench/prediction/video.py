@@ -186,4 +186,4 @@ def _check_target(draw: Path, source: Path | int) -> None:
     if isinstance(source, Path) and draw.exists() and draw.samefile(source):
         raise UsageError(f"--draw {draw} is the video itself: name another file")
     if not draw.parent.is_dir():
-        raise AgebenchError(f"there is no folder {draw.parent} for --draw: make it")
+        raise AgebenchError(f"there is no folder {draw.parent} for --draw: create it")

@@ -90,11 +90,11 @@ def _own_ranges(text: str) -> list[AgeRange]:
         high = OLDEST_YEARS if is_open else int(match["high"] or low)
         if not low <= high <= OLDEST_YEARS:
             raise UsageError(
-                f"age group {part.strip()!r} must go upwards within 0 to {OLDEST_YEARS} years"
+                f"age group {part.strip()!r} must be ascending and within 0 to {OLDEST_YEARS} years"
             )
         if ranges and low <= ranges[-1][1]:
             raise UsageError(
-                f"age groups must go upwards without overlap, but {part.strip()!r} begins before "
+                f"age groups must ascend without overlap, but {part.strip()!r} begins before "
                 f"{ranges[-1][0]}-{ranges[-1][1]} ends"
             )
         ranges.append((low, high))

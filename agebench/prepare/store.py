@@ -22,8 +22,8 @@ _LOCK_FILE = "lock"
 def cannot_write(path: Path, error: OSError) -> AgebenchError:
     """Return the error for a file that can't be written, with advice."""
     return AgebenchError(
-        f"{path} can't be written: {error.strerror or error}; what is done is kept: make room or "
-        "mend that, and start the same command again to go on"
+        f"{path} can't be written: {error.strerror or error}; finished work is kept: make room "
+        "or fix that, and run the same command again to resume"
     )
 
 

@@ -236,7 +236,7 @@ def _call(
     except AgebenchError:
         raise
     except Exception as error:  # a plug-in may fail in any way, and must not end in a traceback
-        raise AgebenchError(f"{name!r} can't be made: {error_text(error)}") from error
+        raise AgebenchError(f"{name!r} can't be created: {error_text(error)}") from error
 
 
 def _keeps(item: object, protocol: type, what: str) -> bool:
@@ -352,9 +352,9 @@ def load_dataset(reference: str, /, root: str | Path | None = None, **options: A
     if root is not None:
         keywords["root"] = user_path(root)
     if ("root" in _parameters(factory)) != (root is not None):
-        needs = (
-            "brings its own pictures: leave --root out" if root else "needs --root: where it lies"
-        )
+        needs = "brings its own pictures: leave --root out"
+        if not root:
+            needs = "needs --root: its folder or file"
         raise UsageError(f"data set {name!r} {needs}")
     dataset: Dataset = _call(factory, name, keywords)
     if not _keeps(dataset, Dataset, repr(name)):

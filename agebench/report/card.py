@@ -206,7 +206,7 @@ def _time(joined: Joined, entry: Entry) -> str:
     caution = f" These times are too long: {markdown(busy)}." if busy else ""
     return (
         f"Time per picture, all stages, batch 1: median "
-        f"{milliseconds(float(np.median(times)))} ms of {len(times)}, on "
+        f"{milliseconds(float(np.median(times)))} ms over {len(times)}, on "
         f"{markdown(machine.processor)} ({counted(machine.cores, 'core')}), "
         f"{runtime.runtime} {runtime.version}, {runtime.device}.{caution}"
     )

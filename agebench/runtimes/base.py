@@ -30,7 +30,7 @@ _SUFFIX_KINDS: Mapping[str, ModelKind] = {
 }
 
 _KERAS = (
-    'a Keras file needs Keras to be run: many .h5 files are taken with converter = "keras" in '
+    'running a Keras file needs Keras: many .h5 files are accepted with converter = "keras" in '
     "[files] of a spec file, others are converted to ONNX as docs/spec-file.md says"
 )
 _TORCH = (
@@ -236,7 +236,7 @@ def library_message(error: BaseException) -> str:
     lines = "; ".join(line.strip() for line in text.splitlines() if line.strip())
     more = len(lines) - MAX_MESSAGE_LETTERS
     return inert(
-        lines if more <= 0 else f"{lines[:MAX_MESSAGE_LETTERS]} ... ({more:,} letters more)"
+        lines if more <= 0 else f"{lines[:MAX_MESSAGE_LETTERS]} ... ({more:,} more characters)"
     )
 
 

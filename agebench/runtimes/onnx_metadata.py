@@ -147,7 +147,7 @@ class FileSpec:
         require(0 < len(self.views) <= MAX_VIEWS, f"expected 1 to {MAX_VIEWS} views")
         names = [view.name for view in self.views]
         require(len(set(names)) == len(names), f"two views have the same name: {', '.join(names)}")
-        require(self.missing == "refused" or len(names) > 1, "one view alone can't be missing")
+        require(self.missing == "refused" or len(names) > 1, "a single view can't be missing")
         require(0 < len(self.bins) <= MAX_BINS, f"expected 1 to {MAX_BINS} bins")
         require(
             all(0 <= low <= high <= MAX_AGE_YEARS for low, high in self.bins)

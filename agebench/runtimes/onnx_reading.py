@@ -226,7 +226,7 @@ def check_interface(
         if set(found) != set(expected) or len(found) != len(values):
             names = inert(", ".join(item.name for item in values))
             raise ModelError(
-                f"{path} contradicts its metadata: it says the {what}s are "
+                f"{path} contradicts its metadata, which says the {what}s are "
                 f"{', '.join(expected)}, the graph has {names:.200}"
             )
         for name, shape in expected.items():

@@ -46,8 +46,8 @@ def align(split: Split, dataset: Dataset) -> Split:
     if not parts:
         example = next(iter(split.parts))
         raise DatasetError(
-            f"none of the {len(split.parts)} names of {split.protocol!r} is in data set "
-            f"{dataset.spec.name!r}, such as {shown(example)}: check that both are of the same data"
+            f"none of the {len(split.parts)} names of {split.protocol!r}, such as "
+            f"{shown(example)}, is in data set {dataset.spec.name!r}: check that both are of the same data"
         )
     for sample in dataset.samples:
         if sample.name not in parts:

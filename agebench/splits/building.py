@@ -69,7 +69,7 @@ def make_split(
         pictures: content hashes and copies.  Not needed by fgnet-lopo.
         options: of the protocol: ``fraction`` (of test), ``val_fraction``, ``seed`` and
             ``stratify`` of holdout.  With ``stratify=False`` a picture's part does not change
-            when others come or go that are no copies of it; with it, those near the shares' edges
+            when others that are not its copies come or go; with it, those near the shares' edges
             may.
 
     Raises:

@@ -165,7 +165,7 @@ def _make(head: dict[str, Any], rows: list[list[Any]]) -> Split:
     sha256: dict[str, str] = {}
     for row in rows:
         if len(row) != len(COLUMNS) or not all(isinstance(cell, str) for cell in row):
-            raise ValueError(f"expected {len(COLUMNS)} texts per picture, got {row!r:.200}")
+            raise ValueError(f"expected {len(COLUMNS)} strings per picture, got {row!r:.200}")
         name, part, digest, reason = row
         if name in parts or name in unused:
             raise ValueError(f"{shown(name)} is listed twice")

@@ -283,7 +283,7 @@ def read_board_model(
         place = (cell.set, cell.variant)
         try:
             if place in cells:
-                raise ValueError("it is there twice")
+                raise ValueError("it appears twice")
             cells[place] = _cell(cell, content, pictures)
         except ValueError as error:
             called = " ".join(filter(None, place))

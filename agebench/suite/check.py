@@ -153,8 +153,8 @@ def _differences(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
     contamination = cell.contamination(pictures.dataset)
     if contamination != cell.content.contamination:
         yield (
-            f"contamination is stated as {cell.content.contamination!r}, but by its training "
-            f"data it is {contamination!r}"
+            f"contamination is stated as {cell.content.contamination!r}, but its "
+            f"training data make it {contamination!r}"
         )
 
 
@@ -184,7 +184,7 @@ def _notable(pictures: BoardSet, cell: BoardCell) -> Iterator[str]:
         and not seen.count
         and why_contaminated(pictures.dataset, cell.content.scored, None, sets)
     ):
-        yield "it was trained on this set, and states that none of these pictures was among them"
+        yield "it was trained on this set, but states that none of these pictures was used"
     if not cell.content.runtime_proven:
         yield "its runtime is only known from the model itself"
     errors = np.abs(pictures.signed_errors(cell.years))

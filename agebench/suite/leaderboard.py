@@ -106,12 +106,12 @@ def make_leaderboard(
         reports: also write the full report of each set.
 
     Raises:
-        UsageError: a folder to be joined does not exist.
+        UsageError: a folder to join does not exist.
         AgebenchError: a file can't be read or written.
     """
     missing = [path for path in joined if not path.is_dir()]
     if missing:
-        raise UsageError(f"there is no folder {missing[0]} to be joined: check the path")
+        raise UsageError(f"there is no folder {missing[0]} to join: check the path")
     report = run_suite(plan, options, progress, log, elsewhere=joined)
     problems = list(_problems(report, plan))
     if options.dry:

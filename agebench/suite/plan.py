@@ -43,7 +43,7 @@ class Suspicion:
         if not self.sets:
             raise ValueError("sets: expected the key of at least one set, got none")
         if not self.why.strip():
-            raise ValueError("why: expected a reason in words, got an empty text")
+            raise ValueError("why: expected a reason in words, got an empty string")
 
 
 @dataclass(frozen=True, slots=True)

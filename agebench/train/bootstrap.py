@@ -93,7 +93,7 @@ def _checked_groups(groups: object) -> str | tuple[float, ...]:
 
 def _check_size(size: float, replacement: bool) -> None:
     if isinstance(size, int):
-        message = f"size {size} is a number of pictures, at least 2: write 1.0 for all of them"
+        message = f"size {size}: a number of pictures must be at least 2; write 1.0 for all"
         _require(is_whole(size, 2), message)
         message = f"size must be at most {LARGEST_SIZE:,} pictures, got {size}"
         _require(size <= LARGEST_SIZE, message)

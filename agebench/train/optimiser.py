@@ -49,13 +49,13 @@ class OptimiserState:
             key, _, name = entry.partition("/")
             if name not in named:
                 raise WeightsError(
-                    f"the checkpoint's optimiser has a parameter {name!r}, the model has not"
+                    f"the checkpoint's optimiser has a parameter {name!r} that the model lacks"
                 )
             parameter = named[name]
             if value.ndim and value.shape != parameter.shape:
                 raise WeightsError(
                     f"the checkpoint's optimiser has shape {tuple(value.shape)} for {name!r}, the "
-                    f"model {tuple(parameter.shape)}"
+                    f"model has {tuple(parameter.shape)}"
                 )
             # The step count stays on the CPU, as in a new optimiser; tensors get the device and
             # the memory layout of the weights.

@@ -93,7 +93,7 @@ class StabilitySettings:
             *((name, is_whole(getattr(self, name), 0), "0 or more") for name in _FROM_ZERO),
         )
         for name, right, wanted in checks:
-            require(right, "stability", f"{name} is {wanted}, got {getattr(self, name)!r}")
+            require(right, "stability", f"{name} must be {wanted}, got {getattr(self, name)!r}")
 
 
 _FROM_ONE = ("epochs", "patience", "window")

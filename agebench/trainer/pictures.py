@@ -231,7 +231,7 @@ def require_faces(faces: TrainingFaces, what: str) -> None:
     if not len(faces):
         first = faces.problems[0]
         raise DatasetError(
-            f"no picture of {what} can be used; the first is {first.name}: {first.reason}"
+            f"no picture of {what} can be used; the first: {first.name}: {first.reason}"
         )
 
 

@@ -149,8 +149,8 @@ def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
         if key not in FREE_SETTINGS and current.get(key) != recorded.get(key):
             raise UsageError(
                 f"the run in this folder was started with other settings ({key!r} was "
-                f"{recorded.get(key)!r:.60}, is {current.get(key)!r:.60}): use those again, or "
-                "another folder"
+                f"{recorded.get(key)!r:.60}, is {current.get(key)!r:.60}): use the same settings, "
+                "or another folder"
             )
     if settings.epochs != saved.epochs and settings.optim.schedule == "cosine":
         raise UsageError(
@@ -235,8 +235,8 @@ def check_pictures(about: Mapping[str, Any], saved: Checkpoint) -> None:
             what = "another teacher" if name == "teacher" else "other pictures"
             raise UsageError(
                 f"the run in this folder was started with {what} ({name!r} was "
-                f"{saved.about.get(name)}, is {about.get(name)}): use those again, or "
-                "another folder"
+                f"{saved.about.get(name)}, is {about.get(name)}): use the earlier ones again, "
+                "or another folder"
             )
 
 

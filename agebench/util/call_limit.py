@@ -165,8 +165,8 @@ def _end_if_late() -> None:
         if ends_at is not None and time.monotonic() > ends_at:
             with suppress(OSError, ValueError, AttributeError):
                 sys.stderr.write(
-                    f"agebench: {_RUNNING.call} does not come back and can't be interrupted, since "
-                    "it is not in Python: what was to be done is not finished\n"
+                    f"agebench: {_RUNNING.call} does not return and can't be interrupted, since it "
+                    "is not Python code: the work is not finished\n"
                 )
                 sys.stderr.flush()
             os._exit(AgebenchError.exit_code)

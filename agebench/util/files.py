@@ -55,7 +55,7 @@ def make_folder(folder: Path, called: str, advice: str = "") -> None:
     except (OSError, ValueError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise AgebenchError(
-            f"{called} can't be made: {reason}" + (f": {advice}" if advice else "")
+            f"{called} can't be created: {reason}" + (f": {advice}" if advice else "")
         ) from error
 
 

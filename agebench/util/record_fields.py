@@ -44,7 +44,7 @@ class StructureError(ValueError):
         where = "".join(reversed(self.place)).lstrip(".")
         if self.message:
             return f"{where}{self.message}" if where else self.message.removeprefix(": ")
-        return f"{where or 'the whole'}: expected {self.expected}, got {shown(self.got)}"
+        return f"{where or 'the top level'}: expected {self.expected}, got {shown(self.got)}"
 
 
 def shown(value: object) -> str:

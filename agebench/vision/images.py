@@ -204,7 +204,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
         decoded = _by_opencv(whole)
         # Appending data changes the pixels if the decoder did not have enough.
         if scans is not None and not _equal(decoded, _by_opencv(scans.filled)):
-            raise ImageError(f"{name}: truncated or damaged JPEG picture (a scan of it is cut)")
+            raise ImageError(f"{name}: truncated or damaged JPEG picture (a scan is cut off)")
     except cv2.error as error:
         raise ImageError(f"{name}: truncated or damaged picture ({error.err})") from error
     if decoded is None:

@@ -12,7 +12,9 @@ from agebench.errors import MissingDependencyError
 try:
     import cv2
 except ImportError as error:
-    system = " (on slim Linux systems: install the package libgl1)" if "libGL" in str(error) else ""
+    missing = re.search("lib(GL|gthread|glib)", str(error))
+    packages = "install the packages libgl1 and libglib2.0-0"
+    system = f" (on slim Linux systems: {packages})" if missing else ""
     raise MissingDependencyError(
         f"OpenCV can't be imported: {error}{system}. "
         "Install it with: pip install 'opencv-contrib-python>=4.10,<5'"

@@ -243,8 +243,8 @@ class VideoSink:
         capture.release()
         if count != self._count:
             raise AgebenchError(
-                f"{self._path} can't be written: the file has {self._count} frames, {count} of "
-                "which were written: is the disk full?"
+                f"{self._path} can't be written: only {count} of {self._count} frames were "
+                "written: is the disk full?"
             )
 
     def _open(self, image_bgr: Image) -> Writer:

@@ -280,7 +280,7 @@ WRONG_ESTIMATORS: list[tuple[Callable[[], Any], str]] = [
     (NoSpec, "an estimator needs `spec` and `predict`"),
     (OtherSpec, "spec must be an EstimatorSpec, got <class 'dict'>"),
     (Nameless, "spec.name must not be empty"),
-    (Undecoded, "spec.decode must say how years come about"),
+    (Undecoded, "spec.decode must say how years are computed"),
     (ClassesWithoutBins, "an estimator with classes needs bins"),
 ]
 

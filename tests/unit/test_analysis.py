@@ -306,9 +306,7 @@ def test_one_that_answers_next_to_nothing_stands_apart(result: dict[str, Any]) -
     together = analysed(result, FEW)
     _check(together)
     shy = together["estimators"]["shy"]
-    assert (
-        shy["unranked_reason"] == "an age for only 12 of 110 pictures: 50 % are needed to be ranked"
-    )
+    assert shy["unranked_reason"] == "an age for only 12 of 110 pictures: 50 % is needed for a rank"
     assert (shy["groups"], shy["calibration"], shy["age_thresholds"]) == ([], None, [])
     assert (shy["buckets"]["n"], shy["with_misses"]["missed"]) == (0, 108)
     assert together["estimators"]["good"] == alone["estimators"]["good"]

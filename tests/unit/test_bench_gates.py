@@ -213,7 +213,7 @@ def test_fewer_pictures_with_an_age_fail(result: dict[str, Any], tmp_path: Path)
     [
         (2.09, 60, None),
         (2.0 + 0.1, 60, None),
-        (2.11, 60, "hse: 2.110 years to the range are more than 0.1 above 2.000"),
+        (2.11, 60, "hse: 2.110 years to the range is more than 0.1 above 2.000"),
         (1.0, 59, "hse: 59 pictures with an age range had an age from every estimator, 60 in"),
     ],
 )

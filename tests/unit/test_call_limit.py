@@ -167,7 +167,7 @@ def test_native_code_that_does_not_come_back_ends_the_run() -> None:
         "    system.pthread_mutex_lock(lock)\n"
     )
     assert done.returncode == 1
-    assert "agebench: predict of mine does not come back and can't be interrupted" in done.stderr
+    assert "agebench: predict of mine does not return and can't be interrupted" in done.stderr
 
 
 @pytest.mark.skipif(os.name != "posix", reason="descriptors of Unix")

@@ -74,7 +74,7 @@ def test_a_model_that_works(spec: Path, tmp_path: Path) -> None:
     ("crop", "scale", "wrong"),
     [
         ("chip", 0.0001, "ages lie within 0.00 years"),
-        ("face", 1.0, "faces are drawn 1.32 times too wide"),
+        ("face", 1.0, "faces come out 1.32 times too wide"),
     ],
 )
 def test_what_looks_wrong_is_said(spec: Path, crop: str, scale: float, wrong: str) -> None:

@@ -402,7 +402,7 @@ def test_wrong_calls_exit_2_with_a_hint(cli: Cli, arguments: tuple[str, ...], sa
     ("name", "said"),
     [
         ("gone", "'gone' of package 'hostile-plugin' can't be imported"),
-        ("explodes", "'explodes' can't be made: KeyError"),
+        ("explodes", "'explodes' can't be created: KeyError"),
     ],
 )
 def test_broken_plugins_exit_1_and_are_named(cli: Cli, name: str, said: str) -> None:

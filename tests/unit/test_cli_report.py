@@ -58,7 +58,7 @@ def test_what_changed_is_said_in_a_line(cli: Cli, write_result: Write, tmp_path:
         (("{a}", "{a}"), 2, "given twice"),
         (("no/such.json",), 2, "there is no file"),
         (("{a}", "--thumbnails", "no/such"), 2, "--thumbnails needs the folder"),
-        (("{a}", "--out", "{a}"), 1, "can't be made"),
+        (("{a}", "--out", "{a}"), 1, "can't be created"),
         (("{a}", "--fail-if", "mae>5"), 1, "poor"),
         ((), 2, "Missing argument"),
     ],
@@ -232,4 +232,4 @@ def test_figures_go_into_their_folder(
     (tmp_path / "file").write_text("")
     code, _, err = cli("report", write_result(), "--figures", tmp_path / "file" / "x")
     assert code == 1
-    assert "can't be made" in err
+    assert "can't be created" in err

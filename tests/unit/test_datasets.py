@@ -13,7 +13,7 @@ import pytest
 from agebench.datasets import csv_list, fgnet, folders, utkface
 from agebench.datasets.base import SampleList, list_files, readable_name
 from agebench.datasets.csv_table import read_csv_table
-from agebench.datasets.suffixes import is_picture
+from agebench.datasets.suffixes import PICTURE_SUFFIXES, VIDEO_SUFFIXES, is_picture
 from agebench.errors import DatasetError
 from agebench.protocols import Dataset, DatasetSpec
 from agebench.registry.plugins import convert_option
@@ -128,6 +128,15 @@ def test_a_closed_folder_is_a_problem(tmp_path: Path, monkeypatch: pytest.Monkey
     closed = tmp_path.name
     with pytest.raises(DatasetError, match="can't be listed: Permission denied"):
         list_files(tmp_path)
+
+
+def test_the_docs_list_every_suffix_of_pictures_and_videos() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
+    listed = [
+        {f".{ending}" for ending in found.replace("\n", " ").split(", ")}
+        for found in re.findall(r"(?:pictures|videos) \(((?:\w+,\s)+\w+)\)", page)
+    ]
+    assert listed == [PICTURE_SUFFIXES, VIDEO_SUFFIXES]
 
 
 def test_pictures_are_told_by_suffix_in_any_case() -> None:
@@ -442,8 +451,23 @@ def test_csv_bad_rows_are_listed_with_their_lines(tmp_path: Path) -> None:
     lines_said = [f"{problem.name}: {problem.reason}" for problem in dataset.problems]
     said = sorted((text[text.index("line ") :] for text in lines_said), key=_line_number)
     assert list(map(_line_number, said)) == [3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16]
-    words = ["no file", "'old'", "'NaN'", "'-4'", "no path", "no file", "''", "not a regular file"]
-    words += ["more than headings", "repeats line 2", "repeats line 2", "spreadsheet", "too long"]
+    words = [
+        "no file",
+        "'old'",
+        "'NaN'",
+        "'-4'",
+        "no picture path",
+        "no file",
+        "''",
+        "not a regular file",
+    ]
+    words += [
+        "more cells than headers",
+        "repeats line 2",
+        "repeats line 2",
+        "spreadsheet",
+        "too long",
+    ]
     for reason, word in zip(said, words, strict=True):
         assert word in reason
         assert len(reason) < 300
@@ -495,7 +519,7 @@ def test_csv_opens_no_pipe(tmp_path: Path) -> None:
         (b'path,age\na.jpg,25\n"a.jpg,25\nb.jpg,3\n', "from line 3 on"),
         (b'path,age\n"a"b.jpg,25\n', "fix its quotes"),
         (b"path,age\n" + b"x" * 200_000 + b",25\n", "from line 2 on"),
-        (b"path,age\n", "a heading line and no rows"),
+        (b"path,age\n", "a header line and no rows"),
         (b"path,age\nmissing.jpg,25\n", "line 2: no file"),
         (b"<!DOCTYPE html><html></html>", "in place of a CSV file"),
     ],

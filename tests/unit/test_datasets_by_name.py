@@ -71,7 +71,7 @@ def test_a_name_that_can_be_read_in_two_ways_is_a_problem() -> None:
         ("{}", "at least one with a name"),
         ("{age", "fields in braces"),
         ("{age}_{age}", "each field once"),
-        ("{Age}", "small letters"),
+        ("{Age}", "lower-case letters"),
         ("{age:x}", "known kinds of fields, got 'x'"),
         ("{a}{b}{c}{d}{e}{f}{g}", "at most 6"),
     ],

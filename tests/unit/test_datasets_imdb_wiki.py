@@ -66,7 +66,7 @@ def test_the_makers_table_and_what_is_left_out_of_it(tmp_path: Path) -> None:
     reasons = {problem.name[3:4]: problem.reason for problem in dataset.problems}
     assert "no face" in reasons["3"]
     assert "second face" in reasons["4"]
-    assert "-1 years are no age" in reasons["5"]
+    assert "-1 years is not a possible age" in reasons["5"]
     assert "no picture" in reasons["a"]
     assert dataset.spec.label_kind == "birth-age"
     assert "cut around a face" in dataset.spec.notes[1]

@@ -107,6 +107,7 @@ def test_the_main_job_runs_from_an_empty_folder(tmp_path: Path) -> None:
     ("module", "code", "said"),
     [
         ("cv2", "raise ImportError('libGL.so.1: cannot open shared object file')", "libgl1"),
+        ("cv2", "raise ImportError('libgthread-2.0.so.0: no such file')", "libglib2.0-0"),
         ("cv2", "__version__ = '5.0.0'", "OpenCV 5.0.0 is installed, agebench needs 4.10"),
         ("cv2", "raise ImportError('no cv2 here')", "pip install 'opencv-contrib-python"),
         ("cv2", "", "OpenCV without a version is installed, agebench needs 4.10"),

@@ -138,7 +138,7 @@ def test_a_folder_that_can_not_be_made_is_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = invoke(one, "--draw", tmp_path / "file" / "drawn")
     assert isinstance(done.exception, AgebenchError)
-    assert "can't be made" in str(done.exception)
+    assert "can't be created" in str(done.exception)
 
 
 def test_the_longest_names_end_no_run(tmp_path: Path) -> None:

@@ -260,7 +260,7 @@ def test_required_values_are_passed_on() -> None:
         ("bad-syntax", AgebenchError, "can't be imported"),
         ("number", ContractError, "must be callable, got <class 'int'>"),
         ("other", ContractError, "gave object, not an Estimator"),
-        ("breaks", AgebenchError, "'breaks' can't be made: ZeroDivisionError: oh"),
+        ("breaks", AgebenchError, "'breaks' can't be created: ZeroDivisionError: oh"),
         ("refuses", ModelError, "not this file"),
         ("unreadable", ContractError, "NoSuchType"),
     ],

@@ -104,7 +104,7 @@ def test_what_is_wrong_is_named_with_its_place(
     ("text", "told"),
     [
         ("", "not valid JSON"),
-        ("[1, 2]", "the whole: expected an object, got a list of 2"),
+        ("[1, 2]", "the top level: expected an object, got a list of 2"),
         ('{"a\\u001b[31m": 1}', r"got an object with a\x1b[31m"),
         ('{"info": {}, "licenses": []}', "expected an object with the field 'schema_version'"),
         ('{"schema_version": 1, "x": NaN}', "it contains NaN"),

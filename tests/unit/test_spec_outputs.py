@@ -162,8 +162,8 @@ def test_the_years_of_bins_decide_every_rule(tmp_path: Path) -> None:
     ("written", "message"),
     [
         ('kind = "years"\nindex = -1', "output: index counts from 0"),
-        ('kind = "years"\nslice = [0, 2]', "output: kind = 'years' is one number: write index"),
-        ('kind = "logits"\nindex = 1', "output: index is one number"),
+        ('kind = "years"\nslice = [0, 2]', "output: kind = 'years' takes one number: use index"),
+        ('kind = "logits"\nindex = 1', "output: index selects one number"),
         ('kind = "logits"\nslice = [3, 3]', "output: slice must be"),
         ('kind = "ordinal"', "output: kind = 'ordinal' needs ordinal"),
         ('kind = "years"\nordinal = "pairs"', "output: kind = 'ordinal' needs"),

@@ -236,5 +236,5 @@ def test_impossible_histories_are_refused() -> None:
 )
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     (name,) = wrong
-    with pytest.raises(UsageError, match=f"stability: {name} is"):
+    with pytest.raises(UsageError, match=f"stability: {name} must be"):
         StabilitySettings(**wrong)

@@ -194,7 +194,7 @@ def test_an_export_stopped_between_two_names_is_noticed(
     elif later is not None and names_given == 2:
         assert find_hashes(model) == TrainingHashes.of(later, [sha(2)])
     else:
-        with pytest.raises(AgebenchError, match="another file than model"):
+        with pytest.raises(AgebenchError, match="a file other than model"):
             find_hashes(model)
     write_with_companions(model, b"second", None, trained)
     assert find_hashes(model) == trained

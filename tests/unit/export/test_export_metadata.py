@@ -85,7 +85,7 @@ def test_a_file_without_metadata_is_told_what_to_do(tiny: Candidate) -> None:
 
 
 def test_one_view_alone_can_not_be_missing(tiny: Candidate) -> None:
-    with pytest.raises(ValueError, match="one view alone"):
+    with pytest.raises(ValueError, match="a single view can't be missing"):
         replace(tiny.spec, views=tiny.spec.views[:1])
     with pytest.raises(ValueError, match="is taken"):
         FileView("age", "face", (4, 4))
