@@ -155,7 +155,7 @@ def _wrong(years: Floats, swapped: Floats, true: Floats, following: float | None
         if swapped_mae < CLEARLY_BETTER * mae_years:
             found.append(
                 f"with red and blue exchanged the error is {swapped_mae:.1f} years instead of "
-                f"{mae_years:.1f}: probably channel_order should be the other"
+                f"{mae_years:.1f}: channel_order should probably be the other one"
             )
     return found
 

@@ -47,7 +47,8 @@ def align(split: Split, dataset: Dataset) -> Split:
         example = next(iter(split.parts))
         raise DatasetError(
             f"none of the {len(split.parts)} names of {split.protocol!r}, such as "
-            f"{shown(example)}, is in data set {dataset.spec.name!r}: check that both are of the same data"
+            f"{shown(example)}, is in data set {dataset.spec.name!r}: check that both are of the "
+            "same data"
         )
     for sample in dataset.samples:
         if sample.name not in parts:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -71,8 +72,8 @@ def test_listing_follows_no_link_out_and_opens_nothing_odd(tmp_path: Path) -> No
     found = {problem.name: problem.reason for problem in problems}
     expected = {
         "escape.jpg": "out of the data set",
-        "dangling.jpg": "nothing",
-        "loop.jpg": "nothing",
+        "dangling.jpg": "broken",
+        "loop.jpg": "broken",
         "b/up": "link to a folder",
         "away": "link to a folder",
         "pipe.jpg": "not a regular file",
@@ -451,23 +452,8 @@ def test_csv_bad_rows_are_listed_with_their_lines(tmp_path: Path) -> None:
     lines_said = [f"{problem.name}: {problem.reason}" for problem in dataset.problems]
     said = sorted((text[text.index("line ") :] for text in lines_said), key=_line_number)
     assert list(map(_line_number, said)) == [3, 4, 5, 6, 7, 8, 10, 11, 12, 13, 14, 15, 16]
-    words = [
-        "no file",
-        "'old'",
-        "'NaN'",
-        "'-4'",
-        "no picture path",
-        "no file",
-        "''",
-        "not a regular file",
-    ]
-    words += [
-        "more cells than headers",
-        "repeats line 2",
-        "repeats line 2",
-        "spreadsheet",
-        "too long",
-    ]
+    words = ["no file", "'old'", "'NaN'", "'-4'", "picture path", "no file", "''", "not a regular"]
+    words += ["cells than headers", "repeats line 2", "repeats line 2", "spreadsheet", "too long"]
     for reason, word in zip(said, words, strict=True):
         assert word in reason
         assert len(reason) < 300

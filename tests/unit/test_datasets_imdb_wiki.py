@@ -103,7 +103,7 @@ def test_boxes_of_a_csv_table_and_what_is_said_where_there_are_none(tmp_path: Pa
     table.write_text("full_path,dob,photo_taken\n" + "\n".join(rows) + "\n")
     dataset = load(tmp_path, pictures="originals")
     assert [item.box_xyxy for item in dataset.samples] == [None, None]
-    assert "the table's box for 0 of 2; of the others it is the largest" in dataset.spec.notes[1]
+    assert "the table's box for 0 of 2; for the others, the largest" in dataset.spec.notes[1]
     boxed = [f'{rows[0]},"[[1.0 2.0 11.0 22.0]]"', f'{rows[1]},"[1, 2, 11, 22]"']
     table.write_text("full_path,dob,photo_taken,face_location\n" + "\n".join(boxed) + "\n")
     dataset = load(tmp_path, pictures="originals")
