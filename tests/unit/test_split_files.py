@@ -196,7 +196,7 @@ def test_lists_of_many_kinds(
         ("x.json", b"[" * 100_000, "not valid JSON"),
         ("x.csv", b"# agebench-split {}\nimage,part,sha256,reason\n", "header lacks"),
         ("x.csv", b"# agebench-split {}\nimage,part\n", "must have the columns"),
-        ("x.csv", b"# agebench-split {}\nimage,part,sha256,reason\na\n", "4 texts"),
+        ("x.csv", b"# agebench-split {}\nimage,part,sha256,reason\na\n", "4 strings"),
         ("x.csv", b"# agebench-split []\n", "JSON object"),
     ],
 )
