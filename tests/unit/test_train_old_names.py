@@ -110,7 +110,7 @@ def test_only_the_renamed_path_is_renamed() -> None:
 def test_recipes_are_written_with_the_present_names() -> None:
     recipes = [*bundled_dir().glob("multicrop-resnet*.toml")]
     recipes += bundled_dir().glob("caffe-age-net-utkface*.toml")
-    assert len(recipes) == 13
+    assert len(recipes) == 14
     for recipe in recipes:
         values = tomllib.loads(recipe.read_text(encoding="utf-8"))
         assert renamed_values(values)[1] == []
