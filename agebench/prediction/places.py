@@ -178,6 +178,6 @@ def make_folder_of(place: Path) -> None:
     """Make the folder that a drawing is written into.
 
     Raises:
-        AgebenchError: it can't be made.
+        AgebenchError: it can't be created.
     """
     make_folder(place.parent, f"the folder {place.parent}", "name another --draw")

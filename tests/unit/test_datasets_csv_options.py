@@ -107,7 +107,7 @@ def test_paths_written_on_windows_are_found(tmp_path: Path) -> None:
 def test_no_name_is_said_twice(tmp_path: Path) -> None:
     file = write(tmp_path, "path,age\nmissing.jpg,25\n,30\na.jpg,1\n", "a.jpg")
     said = [f"{problem.name}: {problem.reason}" for problem in load(file).problems]
-    assert said[0].startswith("line 3: no path")
+    assert said[0].startswith("line 3: no picture path")
     assert said[1].count("missing.jpg") == 1
     assert all(text.count("line") == 1 for text in said)
 

@@ -26,9 +26,9 @@ def test_a_folder_is_made_with_those_above_it_or_a_sentence_says_why_not(tmp_pat
     assert (tmp_path / "a" / "b").is_dir()
     (tmp_path / "file").touch()
     for wrong in (tmp_path / "file", tmp_path / "file" / "c", tmp_path / "a\0b"):
-        with pytest.raises(AgebenchError, match=r"^it can't be made: [^:]+: name another$"):
+        with pytest.raises(AgebenchError, match=r"^it can't be created: [^:]+: name another$"):
             make_folder(wrong, "it", "name another")
-        with pytest.raises(AgebenchError, match=r"^it can't be made: [^:]+$"):
+        with pytest.raises(AgebenchError, match=r"^it can't be created: [^:]+$"):
             make_folder(wrong, "it")
 
 

@@ -214,7 +214,7 @@ def test_age_ranges_alone_are_trained_and_judged_as_ranges(
     assert figures["ranges"]["n"] == 8
     assert 0 <= figures["ranges"]["inside"] <= 1
     assert figures["ranges"]["distance_years"] > 0
-    assert "of their age range, of 8" in run("--root", str(listed))[1]
+    assert "of 8 inside their age range" in run("--root", str(listed))[1]
 
 
 def _command(age_list: Path, out: Path, *more: str) -> list[str]:
