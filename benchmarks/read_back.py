@@ -55,6 +55,15 @@ def pairs(module: nn.Module, hint: str) -> Iterator[tuple[str, nn.Conv2d, BatchN
             yield from pairs(layer, hint)
 
 
+def stored_weights(file: Path) -> dict[str, Tensor]:
+    """Return an ONNX file's weights by name, as float32."""
+    proto = with_full_weights(onnx.load(file))
+    return {
+        item.name: torch.from_numpy(numpy_helper.to_array(item).astype(np.float32))
+        for item in proto.graph.initializer
+    }
+
+
 @torch.no_grad()
 def fill(model: MultiCropResNet, weights: dict[str, Tensor]) -> None:
     """Copy the file's weights into the network; normalisations only add their bias."""
@@ -136,12 +145,7 @@ def main() -> None:
     model = build_network(settings.model, LOSSES[settings.loss.name].head)
     if not isinstance(model, MultiCropResNet):
         raise SystemExit("expected settings of a multi-crop network")
-    proto = with_full_weights(onnx.load(arguments.file))
-    weights = {
-        item.name: torch.from_numpy(numpy_helper.to_array(item).astype(np.float32))
-        for item in proto.graph.initializer
-    }
-    fill(model.eval(), weights)
+    fill(model.eval(), stored_weights(arguments.file))
     probe = {
         name: torch.rand(4, 3, *view.size_hw) * 255 for name, view in settings.model.views.items()
     }

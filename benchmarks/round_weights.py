@@ -16,26 +16,12 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-import onnx
-import torch
-from onnx import numpy_helper
 from torch import Tensor
 
-from agebench.runtimes.onnx_reading import with_full_weights
 from agebench.train.checkpoint import Checkpoint, read_checkpoint
 from agebench.train.losses import LOSSES
 from agebench.train.networks import MultiCropResNet, build_network
-from benchmarks.read_back import fill
-
-
-def stored_weights(file: Path) -> dict[str, Tensor]:
-    """Return the file's weights by name, as float32."""
-    proto = with_full_weights(onnx.load(file))
-    return {
-        item.name: torch.from_numpy(numpy_helper.to_array(item).astype(np.float32))
-        for item in proto.graph.initializer
-    }
+from benchmarks.read_back import fill, stored_weights
 
 
 def rounded(saved: Checkpoint, weights: dict[str, Tensor]) -> Checkpoint:
@@ -43,7 +29,7 @@ def rounded(saved: Checkpoint, weights: dict[str, Tensor]) -> Checkpoint:
 
     Args:
         saved: the checkpoint that the file was made from.
-        weights: of the file, see `stored_weights`.
+        weights: of the file, by name.
     """
     model = build_network(saved.settings.model, LOSSES[saved.settings.loss.name].head)
     if not isinstance(model, MultiCropResNet):

@@ -352,9 +352,11 @@ def load_dataset(reference: str, /, root: str | Path | None = None, **options: A
     if root is not None:
         keywords["root"] = user_path(root)
     if ("root" in _parameters(factory)) != (root is not None):
-        needs = "brings its own pictures: leave --root out"
-        if not root:
-            needs = "needs --root: its folder or file"
+        needs = (
+            "brings its own pictures: leave --root out"
+            if root
+            else "needs --root: its folder or file"
+        )
         raise UsageError(f"data set {name!r} {needs}")
     dataset: Dataset = _call(factory, name, keywords)
     if not _keeps(dataset, Dataset, repr(name)):

@@ -17,9 +17,8 @@ from agebench.runtimes.age_file import AgeFile, generated
 from agebench.runtimes.base import ModelSource, use_threads, use_threads_for_good
 from agebench.runtimes.opening import open_model
 from agebench.types import Crops
-from agebench.vision.crops import cut_crops
-from agebench.vision.frames import canonical_frame
-from agebench.vision.images import read_image
+from agebench.vision.faces import face_pictures
+from agebench.vision.images import MAX_PIXELS
 
 torch = pytest.importorskip("torch")
 torch_graph: Any = pytest.importorskip("agebench.runtimes.torch_graph")
@@ -150,12 +149,10 @@ def test_half_precision_leaves_the_decoding_exact() -> None:
     exact = torch_graph.read_graph(path)
     half = torch_graph.read_graph(path).computed_in("bfloat16", channels_last=True)
     crop, detector = load_estimator("multicrop-resnet").spec.crop, load_detector("aligned")
-    cut = []
-    for item in load_dataset("sample").samples[::18]:
-        picture = read_image(item.path)
-        frame = canonical_frame(detector.detect(picture)[0], detector.spec)
-        cut.append(cut_crops(picture, [frame], crop))
-    faces = Crops.join(cut)
+    pictures = face_pictures(
+        load_dataset("sample").samples[::18], detector, [crop], workers=0, max_pixels=MAX_PIXELS
+    )
+    faces = Crops.join([picture.crops[0] for picture in pictures])
     given = [
         torch.from_numpy(pixels.transpose(0, 3, 1, 2).astype(np.float32))
         for pixels in faces.views.values()
