@@ -109,6 +109,13 @@ class PackedSamples(Sequence[Sample]):  # noqa: PLW1641 - samples have no hash e
         )
 
 
+def sample_names(samples: Sequence[Sample]) -> Iterator[str]:
+    """Return the names, in order; of packed samples without making each of them anew."""
+    if isinstance(samples, PackedSamples):
+        return samples.names()
+    return (sample.name for sample in samples)
+
+
 def _fits(sample: Sample) -> bool:
     """Return whether columns preserve the exact values: an age of 30 differs from 30.0 as text.
 

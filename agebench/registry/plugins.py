@@ -11,7 +11,7 @@ import inspect
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin
@@ -26,6 +26,7 @@ from agebench.errors import (
 )
 from agebench.protocols import Dataset, Estimator, FaceDetector
 from agebench.references import Reference, called, parse_reference, user_path
+from agebench.registry.installed import entry_points
 from agebench.util.foreign_code import foreign_code
 
 ESTIMATORS = "agebench.estimators"
@@ -78,6 +79,8 @@ def _find(group: str, name: str) -> EntryPoint:
         else:
             hint = f"{suggestion(name, known)} ('agebench ls' lists them)"
         raise UsageError(f"unknown {kind} {name!r}: {hint}")
+    if len(entries) == 1:  # whose package is not read
+        return entries[0]
     return max(entries, key=lambda entry: _plugin(entry).package == "agebench")
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from agebench.datasets.names import shown
+from agebench.datasets.packed import sample_names
 from agebench.errors import DatasetError
 from agebench.protocols import Dataset
 from agebench.splits.parts import Split
@@ -75,7 +76,7 @@ def _tails(name: str) -> list[str]:
 
 def _resolver(dataset: Dataset) -> Callable[[str], str | None]:
     """Return a function that finds the sample of a listed name, or None."""
-    names = {sample.name for sample in dataset.samples}
+    names = set(sample_names(dataset.samples))
     by_tail: dict[str, str | None] = {}
     for name in names:
         for tail in _tails(name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from agebench.datasets.packed import sample_names
 from agebench.duplicates.near_search import CURRENT, Criteria
 from agebench.errors import DatasetError, UsageError, suggestion
 from agebench.protocols import Dataset, ProgressStep
@@ -81,10 +82,9 @@ def make_split(
     usable = {name: key for name, key in pictures.sha256.items() if name not in pictures.broken}
     pictures = replace(pictures, sha256=usable)
     draft = rule.rule(dataset.samples, pictures, settings)
-    for sample in dataset.samples:
-        if sample.name not in draft.parts and sample.name not in draft.unused:
-            reason = pictures.broken.get(sample.name, "its content hash is not known")
-            draft.unused[sample.name] = reason
+    for name in sample_names(dataset.samples):
+        if name not in draft.parts and name not in draft.unused:
+            draft.unused[name] = pictures.broken.get(name, "its content hash is not known")
     if not draft.parts:
         reasons = sorted(set(draft.unused.values()))
         raise DatasetError(f"protocol {protocol!r} leaves no picture in any part: {reasons[0]}")

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from agebench.datasets.base import ORIGIN, SampleList
-from agebench.datasets.packed import PackedSamples
+from agebench.datasets.packed import PackedSamples, sample_names
 from agebench.errors import DatasetError, UsageError, suggestion
 from agebench.protocols import Dataset
 from agebench.types import LabelKind, Problem, Sample, Setting, frozen_mapping, plain
@@ -146,7 +146,7 @@ def part(dataset: Dataset, split: Split, wanted: str) -> SampleList:
             f"data set {dataset.spec.name!r} has no picture in part {wanted!r} of "
             f"{split.protocol!r}: check that both are of the same data"
         )
-    here = {item.name for item in dataset.samples}
+    here = set(sample_names(dataset.samples))
     absent = [name for name, where in split.parts.items() if where in chosen and name not in here]
     reason = f"in part {wanted!r} of {split.protocol!r}, but not in the data set"
     missing = tuple(Problem(name, reason) for name in sorted(absent))
@@ -227,16 +227,17 @@ def make_units(
             with the same content hash or the same `ORIGIN`.
         by_identity: pictures of one person are one unit too; its key is then the person's name.
     """
-    names = [item.name for item in samples if item.name in sha256]
-    marks = {item.name: _marks(item, by_identity) for item in samples}
+    marks: dict[str, tuple[str, ...]] = {}
     same: dict[str, list[str]] = {}
-    for name in names:
-        for mark in ("sha256 " + sha256[name], *marks[name]):
-            same.setdefault(mark, []).append(name)
+    for item in samples:  # once: they may be packed
+        if item.name in sha256:
+            marks[item.name] = _marks(item, by_identity)
+            for mark in ("sha256 " + sha256[item.name], *marks[item.name]):
+                same.setdefault(mark, []).append(item.name)
     groups = list(duplicates)
     conflicting = {name for group in groups if group.conflicting for name in group.members}
     units = []
-    for members in _joined(names, [*same.values(), *(group.members for group in groups)]):
+    for members in _joined(marks, [*same.values(), *(group.members for group in groups)]):
         # Of several people or originals the first by name; "person" before "origin".
         widest = {marks[name][0] for name in members if marks[name]}
         people = {mark for mark in widest if mark.startswith("person ")}

@@ -82,6 +82,15 @@ def _backbone(channels: int, settings: BackboneSettings, rng: StepRng) -> Backbo
     return Backbone(channels, settings, rng)
 
 
+def _channels_last(values: Tensor) -> Tensor:
+    """Return (n, channels, height, width) with a pixel's channels side by side in memory.
+
+    All layers after it keep the order, which oneDNN and cuDNN otherwise change at every convolution
+    (benchmarks/train_layout.py).
+    """
+    return values.contiguous(memory_format=torch.channels_last)
+
+
 class MultiCropResNet(nn.Module):
     """Ages from several views of a face.
 
@@ -140,7 +149,7 @@ class MultiCropResNet(nn.Module):
             pixels: float32 (n, 3, height, width), B, G, R, 0 to 255.
             present: float32 (n, 1), 1 where the view is present, else 0.
         """
-        seen: Tensor = self.backbones[name](self.colours[name](pixels))
+        seen: Tensor = self.backbones[name](_channels_last(self.colours[name](pixels)))
         features: Tensor = seen * present + self.absent[name] * (1 - present)
         return features
 
@@ -176,7 +185,7 @@ class MultiCropResNet(nn.Module):
             flags = present[name][:, :, None, None]
             colours: Tensor = self.colours[name](pixels[name])
             planes += [colours * flags, flags.expand(-1, 1, *colours.shape[2:])]
-        features: Tensor = self.backbones["all"](torch.cat(planes, dim=1))
+        features: Tensor = self.backbones["all"](_channels_last(torch.cat(planes, dim=1)))
         return features
 
 
