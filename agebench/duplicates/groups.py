@@ -12,7 +12,9 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
@@ -24,6 +26,10 @@ from agebench.protocols import ProgressStep
 from agebench.types import Sample
 
 _Item = TypeVar("_Item")
+
+SMALL_BYTES = 32 * 1024
+"""Mean size of files below which one thread reads pictures faster than two: UTKFace's chips by a
+sixth, with 5/8 of the processor time; both are equally fast at about 300 x 300 pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +94,8 @@ def fingerprints(
 
     Args:
         samples: whose pictures are read.
-        threads: number of threads that decode (decoding releases Python's lock).
+        threads: number of threads that decode (decoding releases Python's lock); small files are
+            decoded by one, which is faster.
         progress: called for each hundred pictures, as stage "fingerprints".
         use_cache: store the results in the cache folder, by path, size and time of change.
 
@@ -100,11 +107,27 @@ def fingerprints(
     cache = FingerprintCache(
         (sample.path for sample in samples) if use_cache else (), hash_version()
     )
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        results = pool.map(lambda sample: _fingerprint(sample, cache), samples)
+    with _pool(worthwhile_threads(samples, threads)) as pool:
+        results = (pool.map if pool else map)(partial(_fingerprint, cache=cache), samples)
         found = list(_counted(results, len(samples), "fingerprints", progress))
     cache.save()
     return found
+
+
+def worthwhile_threads(samples: Sequence[Sample], threads: int) -> int:
+    """Return how many threads to read pictures with: one if their files are small.
+
+    Those of `SMALL_BYTES` are decoded in less time than it takes threads to wait for one another.
+    """
+    places = range(0, len(samples), max(1, len(samples) // 64))
+    states = [file_state(samples[place].path) for place in places]
+    sizes = [state[0] for state in states if state]
+    return threads if sizes and sum(sizes) >= SMALL_BYTES * len(sizes) else 1
+
+
+def _pool(threads: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
+    # A single thread would not run in parallel with anything.
+    return ThreadPoolExecutor(threads) if threads > 1 else nullcontext()
 
 
 def _fingerprint(sample: Sample, cache: FingerprintCache) -> Fingerprint:
@@ -152,7 +175,7 @@ def find_duplicates(
         prints: their fingerprints, in the same order.
         near: also find near-identical pictures.
         criteria: when two pictures are near-identical.
-        threads: number of candidates decoded at a time.
+        threads: number of candidates decoded at a time; one if their files are small.
         progress: called with the number of pictures decoded so far (stage "thumbnails") and the
             progress of the search ("near-duplicates").
 
@@ -203,7 +226,7 @@ def near_links(
         np.array([prints[index].perceptual for index in known], np.uint64),
         np.array([prints[index].mirrored for index in known], np.uint64),
         criteria=criteria,
-        threads=threads,
+        threads=worthwhile_threads(samples, threads),
         progress=progress,
     )
     found = [

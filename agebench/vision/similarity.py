@@ -93,7 +93,7 @@ def picture_hashes(image_bgr: Image) -> tuple[int, int]:
         image_bgr: uint8 (height, width, 3), B, G, R.
     """
     unframed = without_frame(image_bgr)
-    turned = np.ascontiguousarray(unframed[:, ::-1])
+    turned = cv2.flip(unframed, 1)
     upright, mirrored = (cv2.img_hash.PHash.create().compute(one) for one in (unframed, turned))
     return _as_number(upright), _as_number(mirrored)
 

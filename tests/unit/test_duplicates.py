@@ -14,12 +14,14 @@ import pytest
 from agebench.datasets import utkface
 from agebench.duplicates import groups as duplicates
 from agebench.duplicates.groups import (
+    SMALL_BYTES,
     DuplicateGroup,
     Fingerprint,
     find_duplicates,
     fingerprints,
     labels_conflict,
     near_links,
+    worthwhile_threads,
 )
 from agebench.duplicates.near_search import CURRENT, FIRST, Criteria, NearPair
 from agebench.modelfiles.weights import cache_dir
@@ -352,3 +354,17 @@ def test_near_duplicates_of_a_part_of_utkface(shared_dir: Path) -> None:
     groups = find_duplicates(samples, fingerprints(samples))
     near = [group for group in groups if group.kind == "near"]
     assert (len(samples), len(groups), len(near)) == (514, 14, 8)
+
+
+def test_small_files_are_read_by_one_thread(tmp_path: Path) -> None:
+    def of_size(size_bytes: int, count: int) -> list[Sample]:
+        path = tmp_path / f"{size_bytes}.jpg"
+        path.write_bytes(b"x" * size_bytes)
+        return [Sample(path, f"{index:04d}", 30.0) for index in range(count)]
+
+    small, large = of_size(SMALL_BYTES - 1, 700), of_size(SMALL_BYTES, 700)
+    assert worthwhile_threads(small, 4) == 1
+    assert worthwhile_threads(large, 4) == 4
+    assert worthwhile_threads([*small[:650], *of_size(2_000_000, 50)], 4) == 4  # their mean
+    gone = [Sample(tmp_path / "gone.jpg", "gone", 30.0)]
+    assert worthwhile_threads(gone, 4) == worthwhile_threads([], 4) == 1

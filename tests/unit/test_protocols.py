@@ -395,8 +395,12 @@ NAMES = ("utkface-full", "utkface-5fold-own", "utkface-21-60")
 
 @pytest.fixture
 def _decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keep what the search for copies looks at when a picture is first decoded."""
-    decode, kept = images.decode_image, dict[str, Image]()
+    """Keep what the search for copies looks at when a picture is first decoded.
+
+    Not so of pictures whose hashes another test has left in the cache: they are decoded here.
+    """
+    decode, kept = images.decode_image, dict[str, Image | None]()
+    search = near_search._thumbnail
 
     def decode_and_keep(data: bytes, name: str) -> Image:
         image = decode(data, name)
@@ -404,7 +408,12 @@ def _decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return image
 
     monkeypatch.setattr(images, "decode_image", decode_and_keep)
-    monkeypatch.setattr(near_search, "_thumbnail", lambda sample: kept[sample.name])
+    def once(sample: Sample) -> Image | None:
+        if sample.name not in kept:
+            kept[sample.name] = search(sample)
+        return kept[sample.name]
+
+    monkeypatch.setattr(near_search, "_thumbnail", once)
 
 
 @pytest.mark.shared
