@@ -64,24 +64,18 @@ def fill_face(backbone: MobileNet, teacher: HseMobileNet) -> None:
 
 
 @torch.no_grad()
-def fill_joint(model: MultiCropResNet, own: nn.Linear, face: str) -> None:
-    """Set the dense layer to the face's own; the weights of all other features start small."""
+def fill_dense(model: MultiCropResNet, teacher: HseMobileNet, face: str = FACE) -> None:
+    """Set the dense layer and the head; `face` is the view that has the teacher's features."""
     start = 0
     for name, view in model.settings.views.items():
         columns = model.joint.weight[:, start : start + view.backbone.features]
         if name == face:
-            columns.copy_(own.weight)
+            columns.copy_(teacher.features.weight)
         else:
             nn.init.kaiming_normal_(columns, nonlinearity="relu")
             columns *= OTHERS_SCALE
         start += view.backbone.features
-    model.joint.bias.copy_(own.bias)
-
-
-@torch.no_grad()
-def fill_dense(model: MultiCropResNet, teacher: HseMobileNet, face: str = FACE) -> None:
-    """Set the dense layer and the head; `face` is the view that has the teacher's features."""
-    fill_joint(model, teacher.features, face)
+    model.joint.bias.copy_(teacher.features.bias)
     head = model.head
     if not isinstance(head, nn.Linear):
         raise SystemExit("expected a loss over bins")

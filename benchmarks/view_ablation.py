@@ -1,16 +1,17 @@
 """Do eyes and mouth help?  Networks with and without them, trained alike from good streams.
 
     python -m benchmarks.view_ablation pretrained/multicrop-resnet-10.toml --root UTKFACE \
-        --fgnet FGNET --kept KEPT.json
+        --fgnet FGNET --face LISTS/hse-2/hse.safetensors --others RUN11/best.safetensors \
+        --kept KEPT.json
 
-Every row starts from streams that were trained before, read back from the bundled files
-(benchmarks/read_back.py): its face's from `multicrop-resnet-open`, which has seen neither eyes nor
-mouth, nor UTKFace; those of eyes and mouth from `multicrop-resnet`.  All are trained on UTKFace
-alone.  The rows of one seed have the same pictures, samples, steps and settings; `FACE_PX` keeps
-this to minutes a row.  "face, larger" looks at the face alone, for about the operations of the
-three streams: it is what the time of eyes and mouth could be spent on instead.  Errors are on
-the validation part and, never trained on, FG-NET's subjects 1 to 20; differences are paired, over
-pictures or people, of errors averaged over the seeds that both rows have.
+Every row starts from streams that were trained before, as the bundled network did
+(benchmarks/hse_start.py): its face's from the fine-tuned `hse-mobilenet`, those of eyes and mouth
+from a network that learned from all of them together.  All are trained on UTKFace alone.  The rows
+of one seed have the same pictures, samples, steps and settings; `FACE_PX` keeps this to minutes a
+row.  "face, larger" looks at the face alone, for somewhat more operations than the three streams:
+it is what the time of eyes and mouth could be spent on instead.  Errors are on the validation part
+and, never trained on, FG-NET's subjects 1 to 20; differences are paired, over pictures or people,
+of errors averaged over the seeds that a row has.
 The same command resumes an interrupted run; with --seeds 0 it writes the tables of what there is.
 """
 
@@ -32,18 +33,19 @@ from agebench.datasets.base import limit
 from agebench.export.multi_crop import multi_crop_candidate
 from agebench.harness.environment import describe_environment
 from agebench.metrics.intervals import mean_interval
-from agebench.modelfiles.manifest import bundled_dir
 from agebench.protocols import no_progress
 from agebench.registry.plugins import load_dataset, load_detector
 from agebench.runtimes.base import Model, ModelSource, Tensor, use_threads
 from agebench.runtimes.model_cost import model_cost
 from agebench.runtimes.opening import open_model
 from agebench.runtimes.torch_graph import read_graph
+from agebench.train.checkpoint import read_checkpoint
 from agebench.train.distributed import DistributedContext
 from agebench.train.evaluate import predicted_years, using_weights
 from agebench.train.face_cache import TrainingFaces, gather_faces
 from agebench.train.loop import Trainer
 from agebench.train.losses import LOSSES
+from agebench.train.mobilenet import MobileNet
 from agebench.train.model_settings import ModelSettings, ViewSettings
 from agebench.train.networks import MultiCropResNet
 from agebench.train.settings import TrainSettings, read_settings
@@ -51,50 +53,22 @@ from agebench.trainer.pictures import TrainingPictures
 from agebench.types import Floats, plain
 from agebench.util.files import write_whole
 from benchmarks.ablation import SPANS
-from benchmarks.hse_start import fill_joint
-from benchmarks.read_back import folded, unfold, views
+from benchmarks.hse_start import fill_dense, fill_face, fill_others
+from benchmarks.hse_teacher import started
 
 RESULTS = Path(__file__).parent / "results" / "view_ablation.json"
-FACE_PX, LARGER_PX = 96, 112
+FACE_PX, LARGER_PX = 96, 128
 LARGER = "larger"
 """Name of the larger face's view; the others are those of the settings."""
 
-EARLY = "face + eyes + mouth, early fusion"
 ROWS: Mapping[str, tuple[str, ...]] = {
     "face": ("face",),
     "face + eyes + mouth": ("face", "eyes", "mouth"),
     "face, larger": (LARGER,),
     "face + eyes": ("face", "eyes"),
     "face + mouth": ("face", "mouth"),
-    "face + left eye + right eye + mouth": ("face", "eye_left", "eye_right", "mouth"),
-    "face + eyes + mouth + original": ("face", "eyes", "mouth", "original"),
-    EARLY: ("face", "eyes", "mouth"),
 }
 """Views of each row."""
-
-EYE_HW = (64, 64)
-"""Height and width of the crop of one eye, pixels."""
-
-FACE_FILE, OTHERS_FILE = "multicrop-resnet-open", "multicrop-resnet"
-FILE_SETTINGS = {FACE_FILE: "multicrop-resnet-open.toml", OTHERS_FILE: "multicrop-resnet-12.toml"}
-"""The bundled files that the streams are read back from, and the settings of each."""
-
-STREAMS: Mapping[str, tuple[str, str]] = {
-    "face": (FACE_FILE, "face"),
-    LARGER: (FACE_FILE, "face"),
-    "original": (FACE_FILE, "face"),
-    "eyes": (OTHERS_FILE, "eyes"),
-    "eye_left": (OTHERS_FILE, "eyes"),
-    "eye_right": (OTHERS_FILE, "eyes"),
-    "mouth": (OTHERS_FILE, "mouth"),
-}
-"""Of each view, the file and the view in it whose stream it starts from."""
-
-TYPICAL_BATCHES = 6
-"""Number of batches that their normalisations are set with."""
-
-EARLY_SCALE = 0.1
-"""Of the first filters on the further views, relative to those on the face."""
 
 BASES = ("face", "face + eyes + mouth")
 """Rows that the others are compared with."""
@@ -110,36 +84,26 @@ Faces: TypeAlias = Mapping[str, tuple[TrainingFaces, Sequence[Hashable] | None]]
 
 def all_views(settings: TrainSettings) -> TrainSettings:
     """Return settings with the views of every row, and no further sets."""
-    own = settings.model.views
-    face, eyes = own["face"], own["eyes"]
+    face = settings.model.views["face"]
     views: dict[str, ViewSettings] = {
-        **own,
+        **settings.model.views,
         "face": replace(face, size_hw=(FACE_PX, FACE_PX)),
         LARGER: replace(face, size_hw=(LARGER_PX, LARGER_PX)),
-        "original": replace(face, region="original", size_hw=(FACE_PX, FACE_PX)),
-        **{name: replace(eyes, region=name, size_hw=EYE_HW) for name in ("eye_left", "eye_right")},
     }
     return replace(
         settings,
         model=replace(settings.model, views=views),
         data=replace(settings.data, extra={}),
-        precision="bf16",
     )
 
 
 def row_settings(settings: TrainSettings, row: str, seed: int, epochs: int) -> TrainSettings:
     """Return settings of one row and seed."""
-    model = settings.model
-    views = {name: model.views[name] for name in ROWS[row]}
-    if row == EARLY:  # all views are of one size, and go through one network, the face's
-        size = views["face"].size_hw
-        views = {name: replace(view, size_hw=size) for name, view in views.items()}
-    dropout = model.view_dropout if len(views) > 1 else 0.0
+    views = {name: settings.model.views[name] for name in ROWS[row]}
+    dropout = settings.model.view_dropout if len(views) > 1 else 0.0
     return replace(
         settings,
-        model=replace(
-            model, views=views, view_dropout=dropout, fusion="early" if row == EARLY else "late"
-        ),
+        model=replace(settings.model, views=views, view_dropout=dropout),
         bootstrap=replace(settings.bootstrap, seed=seed),
         stability=replace(settings.stability, min_epochs=epochs),
         epochs=epochs,
@@ -147,57 +111,18 @@ def row_settings(settings: TrainSettings, row: str, seed: int, epochs: int) -> T
     )
 
 
-def bundled_networks(train: TrainingFaces) -> dict[str, MultiCropResNet]:
-    """Return the trainable networks of the bundled files, normalised for training pictures."""
-    found: dict[str, MultiCropResNet] = {}
-    for file, settings_file in FILE_SETTINGS.items():
-        settings = read_settings(bundled_dir() / settings_file)
-        found[file] = folded(bundled_dir() / f"{file}.onnx", settings)
-        unfold(found[file], views(settings, train, TYPICAL_BATCHES))
-    return found
-
-
-@torch.no_grad()
-def started_network(
-    settings: TrainSettings, trained: Mapping[str, MultiCropResNet]
-) -> MultiCropResNet:
-    """Return a row's network with streams that were trained before.
-
-    Args:
-        settings: of the row.
-        trained: the bundled files' networks, by name of the file.
-    """
+def started_network(settings: TrainSettings, face: Path, others: Path) -> MultiCropResNet:
+    """Return a row's network with streams that were trained before."""
     torch.manual_seed(settings.seed)
-    model, own = MultiCropResNet(settings.model), trained[FACE_FILE]
-    if settings.model.fusion == "early":
-        fill_early(model, own)
-    else:
-        for name in settings.model.views:
-            file, view = STREAMS[name]
-            model.backbones[name].load_state_dict(trained[file].backbones[view].state_dict())
-            model.absent[name].copy_(trained[file].absent[view])
-        fill_joint(model, own.joint, next(iter(settings.model.views)))
-    model.head.load_state_dict(own.head.state_dict())
+    model, teacher = MultiCropResNet(settings.model), started(face)
+    name = next(iter(settings.model.views))
+    backbone = model.backbones[name]
+    if not isinstance(backbone, MobileNet):
+        raise SystemExit("expected a face stream of kind mobilenet")
+    fill_face(backbone, teacher)
+    fill_dense(model, teacher, name)
+    fill_others(model, read_checkpoint(others).averaged, name)
     return model
-
-
-def fill_early(model: MultiCropResNet, own: MultiCropResNet) -> None:
-    """Start the network of all views as the face's, with small first filters on the others.
-
-    The first layer has the planes of each view and one that says whether it is present.
-    """
-    state = model.backbones["all"].state_dict()
-    for name, value in own.backbones["face"].state_dict().items():
-        if state[name].shape == value.shape:
-            state[name].copy_(value)
-            continue
-        planes = value.shape[1]
-        state[name].zero_()
-        for index in range(len(model.settings.views)):
-            first = index * (planes + 1)
-            scale = EARLY_SCALE if index else 1.0
-            state[name][:, first : first + planes].copy_(value * scale)
-    fill_joint(model, own.joint, "all")
 
 
 def train_row(
@@ -382,9 +307,10 @@ def main() -> None:
     parser.add_argument("settings", type=Path)
     parser.add_argument("--root", required=True, help="data.root: UTKFace")
     parser.add_argument("--fgnet", type=Path, required=True)
+    parser.add_argument("--face", type=Path, required=True, help="hse.safetensors")
+    parser.add_argument("--others", type=Path, required=True, help="checkpoint with eyes and mouth")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--row", dest="rows", action="append", choices=ROWS, help="only these")
     parser.add_argument("--kept", type=Path, required=True, help="file for finished runs")
     args = parser.parse_args()
     everything = all_views(read_settings(args.settings, texts={"data.root": args.root}))
@@ -401,19 +327,15 @@ def main() -> None:
         "costs": costs({row: settings.model for row, settings in rows.items()}),
     }
     kept = json.loads(args.kept.read_text()) if args.kept.exists() else {}
-    missing = [
-        (row, seed)
-        for seed in range(args.seeds)
-        for row in args.rows or ROWS
-        if f"{row} / {seed}" not in kept
-    ]
-    trained = bundled_networks(train) if missing else {}
-    for row, seed in missing:
-        settings = row_settings(everything, row, seed, args.epochs)
-        run = train_row(settings, train, sets, started_network(settings, trained))
-        kept[f"{row} / {seed}"] = run
-        write_whole(args.kept, json.dumps(kept) + "\n")
-        print(f"{row} / {seed}", *run["epochs_mae"], flush=True)
+    for seed in range(args.seeds):
+        for row in ROWS:
+            if f"{row} / {seed}" in kept:
+                continue
+            settings = row_settings(everything, row, seed, args.epochs)
+            start = started_network(settings, args.face, args.others)
+            kept[f"{row} / {seed}"] = train_row(settings, train, sets, start)
+            write_whole(args.kept, json.dumps(kept) + "\n")
+            print(f"{row} / {seed}", *kept[f"{row} / {seed}"]["epochs_mae"], flush=True)
     finish(held, kept, sets)
 
 

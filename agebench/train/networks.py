@@ -85,8 +85,7 @@ def _backbone(channels: int, settings: BackboneSettings, rng: StepRng) -> Backbo
 def _channels_last(values: Tensor) -> Tensor:
     """Return (n, channels, height, width) with a pixel's channels side by side in memory.
 
-    All layers after it keep the order, which oneDNN and cuDNN otherwise change at every convolution
-    (benchmarks/train_layout.py).
+    All layers after it keep this order, which oneDNN otherwise makes anew for every convolution.
     """
     return values.contiguous(memory_format=torch.channels_last)
 

@@ -408,6 +408,7 @@ def _decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
         return image
 
     monkeypatch.setattr(images, "decode_image", decode_and_keep)
+
     def once(sample: Sample) -> Image | None:
         if sample.name not in kept:
             kept[sample.name] = search(sample)
