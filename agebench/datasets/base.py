@@ -125,7 +125,8 @@ def finished(
     found = _packed(samples)
     names = list(found.names())
     order = sorted(range(len(names)), key=names.__getitem__)
-    ordered = PackedSamples(found[place] for place in order)
+    in_order = all(at == place for at, place in enumerate(order))
+    ordered = found if in_order else PackedSamples(found[place] for place in order)
     left_out = tuple(sorted(problems, key=lambda problem: problem.name))
     if not ordered:
         why = "nothing there is named like a picture of this set"

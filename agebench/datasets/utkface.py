@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -47,30 +47,22 @@ def load(root: Path, layout: Layout = "auto") -> SampleList:
     require_folder(root, SPEC.name, "names such as 26_1_2_20170117175041574.jpg.chip.jpg")
     files, problems = list_files(root, lambda name: name.lower().endswith(_ENDINGS))
     # Parsing a name again takes less memory than keeping the result.
-    chips, well_named = 0, list[FoundFile]()
+    named: dict[bool, list[FoundFile]] = {True: [], False: []}  # by whether they are named as chips
+    incomplete = {True: 0, False: 0}
     for file in files:
         label = parse_utkface(file.base_name)
         if isinstance(label, Problem):
             problems.append(replace(label, name=file.name))
         else:
-            well_named.append(file)
-            chips += label.chip
-    aligned, note = _decide(layout, chips, len(well_named))
+            named[label.chip].append(file)
+            incomplete[label.chip] += bool(label.note)
+    aligned, note = _decide(layout, len(named[True]), len(named[True]) + len(named[False]))
     if layout == "auto":
-        others = [file for file, name in _parsed(well_named) if name.chip != aligned]
-        problems += [_other_layout(file, aligned) for file in others]
-        well_named = [file for file, name in _parsed(well_named) if name.chip == aligned]
-    spec = replace(SPEC, aligned=aligned, notes=(note, *_irregularities(well_named)))
-    samples = (_sample(file, name) for file, name in _parsed(well_named))
-    return finished(spec, root, samples, problems)
-
-
-def _parsed(files: Iterable[FoundFile]) -> Iterator[tuple[FoundFile, UtkName]]:
-    """Yield the files with the labels in their names, for names that have any."""
-    for file in files:
-        name = parse_utkface(file.base_name)
-        if isinstance(name, UtkName):
-            yield file, name
+        problems += [_other_layout(file, aligned) for file in named.pop(not aligned)]
+    used = sorted((file for group in named.values() for file in group), key=lambda file: file.name)
+    notes = _irregularities(used, sum(incomplete[chips] for chips in named))
+    spec = replace(SPEC, aligned=aligned, notes=(note, *notes))
+    return finished(spec, root, map(_sample, used), problems)
 
 
 def _decide(layout: Layout, chips: int, total: int) -> tuple[bool, str]:
@@ -90,9 +82,8 @@ def _other_layout(file: FoundFile, aligned: bool) -> Problem:
     return Problem(file.name, mixed)
 
 
-def _irregularities(files: Sequence[FoundFile]) -> list[str]:
+def _irregularities(files: Sequence[FoundFile], incomplete: int) -> list[str]:
     notes = []
-    incomplete = sum(bool(name.note) for _, name in _parsed(files))
     if incomplete:
         notes.append(f"{incomplete} kept with their age though their names lack gender or race")
     repeated = sum(count > 1 for count in Counter(file.base_name for file in files).values())
@@ -101,7 +92,9 @@ def _irregularities(files: Sequence[FoundFile]) -> list[str]:
     return notes
 
 
-def _sample(file: FoundFile, name: UtkName) -> Sample:
+def _sample(file: FoundFile) -> Sample:
+    name = parse_utkface(file.base_name)
+    assert isinstance(name, UtkName)  # noqa: S101 - it was when it was first parsed
     labels = {"gender": name.gender, "race": name.race, "label_note": name.note}
     return Sample(
         path=file.path,
