@@ -14,10 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors import SafetensorError
+from safetensors.numpy import save as save_arrays
 from safetensors.torch import load as load_tensors
-from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from agebench.errors import WeightsError
@@ -160,22 +162,20 @@ class Checkpoint:
             DivergedError: a number is not finite; an existing file is unchanged.
             AgebenchError: the folder can't be written to, or the disk is full.
         """
+        arrays: dict[str, NDArray[Any]] = {}
         for group, values in self._groups().items():
             for name, value in values.items():
-                if not _finite(value):
+                # NumPy is several times as fast as PyTorch with many small tensors.
+                array = arrays[f"{group}/{name}"] = value.detach().cpu().contiguous().numpy()
+                if array.dtype.kind == "f" and not np.isfinite(array).all():
                     raise DivergedError(
                         f"{group} {name!r} is not finite: training has diverged; lower "
                         f"optim.learning_rate; {path} was not changed"
                     )
-        tensors = {
-            f"{group}/{name}": value.detach().cpu().contiguous()
-            for group, values in self._groups().items()
-            for name, value in values.items()
-        }
         settings = shared_settings(self.settings)
         head = {"settings": settings, "state": self.state, "about": self.about}
         metadata = {"format": FORMAT, "agebench": json.dumps(head, allow_nan=False)}
-        write_whole(path, in_fixed_order(save_tensors(tensors, metadata)))
+        write_whole(path, in_fixed_order(save_arrays(arrays, metadata)))
 
     def _groups(self) -> dict[str, Mapping[str, Tensor]]:
         return {"model": self.model, "averaged": self.averaged, "optimiser": self.optimiser}

@@ -6,6 +6,7 @@ import json
 
 _LENGTH_BYTES = 8
 _ALIGNMENT_BYTES = 8
+_METADATA_FIRST = '{"__metadata__":'
 
 
 def in_fixed_order(content: bytes) -> bytes:
@@ -21,9 +22,14 @@ def in_fixed_order(content: bytes) -> bytes:
     '{"__metadata__":{"a":"1","b":"2"}}      '
     """
     start = _LENGTH_BYTES + int.from_bytes(content[:_LENGTH_BYTES], "little")
-    header = json.loads(content[_LENGTH_BYTES:start])
-    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
-    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    header = content[_LENGTH_BYTES:start].decode()
+    if not header.startswith(_METADATA_FIRST):
+        raise ValueError("expected the metadata first, as safetensors writes them")
+    first = len(_METADATA_FIRST)
+    metadata, end = json.JSONDecoder().raw_decode(header, first)
+    ordered = json.dumps(dict(sorted(metadata.items())), separators=(",", ":"), ensure_ascii=False)
+    # The many tensors that follow are not parsed: the library sorts them.
+    text = (header[:first] + ordered + header[end:].rstrip(" ")).encode()
     text += b" " * (-len(text) % _ALIGNMENT_BYTES)
     return b"".join(
         (len(text).to_bytes(_LENGTH_BYTES, "little"), text, memoryview(content)[start:])
