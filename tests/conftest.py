@@ -17,7 +17,6 @@ import pytest
 from hypothesis import settings
 
 from agebench.types import Image
-from agebench.util.process_pool import usable_cores
 
 # A busy machine is not a fault of the code: pytest's own limit ends what hangs.
 settings.register_profile("agebench", deadline=None)
@@ -37,15 +36,6 @@ def pytest_collection() -> Generator[None, object, object]:
     finally:
         gc.freeze()
         gc.enable()
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers() -> int:
-    """Start one worker more than there are processors.
-
-    A tenth of the time, tests wait for processes that they started, killed or slowed down.
-    """
-    return usable_cores() + 1
 
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
