@@ -11,16 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
-import requests
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
-
 from agebench.errors import WeightsError, WeightsUnavailableError
 from agebench.util.regular_files import open_regular
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 TIMEOUT_S: tuple[float, float] = (10.0, 30.0)
 """Longest wait for a connection, and between two pieces of data, in seconds."""
@@ -101,6 +100,9 @@ class RichBar:
 @contextmanager
 def terminal_lines() -> Iterator[Progress]:
     """Show download bars on stderr within the context, if it is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
     console = Console(file=sys.stderr, stderr=True)  # as in agebench.util.progress
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn())
     lines = Progress(
@@ -216,6 +218,8 @@ def check_url(url: str) -> None:
     Raises:
         SourceError: it is malformed.
     """
+    import requests  # here, since it takes long to import and is seldom needed
+
     try:
         if not urlsplit(url).hostname or urlsplit(url).port == 0:
             raise ValueError
@@ -267,6 +271,8 @@ def cache_reason(folder: Path, error: OSError) -> str:
 
 def _system_error(error: BaseException) -> OSError | None:
     """Return the socket's own error, below those of the libraries that wrap it."""
+    import requests
+
     link: BaseException | None = error
     while link is not None:
         if isinstance(link, OSError) and not isinstance(link, requests.RequestException):
@@ -276,6 +282,8 @@ def _system_error(error: BaseException) -> OSError | None:
 
 
 def _network_reason(error: Exception, received_bytes: int, size_bytes: int) -> str:
+    import requests
+
     so_far = f"after {received_bytes:,} of {size_bytes:,} bytes"
     if isinstance(error, requests.HTTPError) and error.response is not None:
         return f"the server says {error.response.status_code} {error.response.reason}".rstrip()
@@ -297,6 +305,8 @@ def _without_addresses(error: BaseException) -> str:
 
 
 def _transfer(url: str, sink: Sink, size_bytes: int) -> None:
+    import requests
+
     # Compression gains nothing for weights, and a small body could unpack to a huge one.
     headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
     try:
