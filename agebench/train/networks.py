@@ -85,7 +85,8 @@ def _backbone(channels: int, settings: BackboneSettings, rng: StepRng) -> Backbo
 def _channels_last(values: Tensor) -> Tensor:
     """Return (n, channels, height, width) with a pixel's channels side by side in memory.
 
-    All layers after it keep this order, which oneDNN otherwise makes anew for every convolution.
+    All layers after it keep this order, which oneDNN otherwise makes anew for every convolution
+    (benchmarks/memory_layout.py).
     """
     return values.contiguous(memory_format=torch.channels_last)
 
