@@ -127,6 +127,7 @@ def finished(
     order = sorted(range(len(names)), key=names.__getitem__)
     in_order = all(at == place for at, place in enumerate(order))
     ordered = found if in_order else PackedSamples(found[place] for place in order)
+    ordered.forget_places()
     left_out = tuple(sorted(problems, key=lambda problem: problem.name))
     if not ordered:
         why = "nothing there is named like a picture of this set"

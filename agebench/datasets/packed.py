@@ -38,8 +38,7 @@ class PackedSamples(Sequence[Sample]):  # noqa: PLW1641 - samples have no hash e
         self._odd: dict[int, Sample] = {}
         for sample in samples:
             self.append(sample)
-        for column in (self._people, self._paths, self._landmarks, self._attributes):
-            column.forget_places()
+        self.forget_places()
 
     def append(self, sample: Sample) -> None:
         """Add one more, before these are used elsewhere."""
@@ -60,6 +59,11 @@ class PackedSamples(Sequence[Sample]):  # noqa: PLW1641 - samples have no hash e
         if self._boxes or sample.box_xyxy is not None:
             self._boxes.extend(sample.box_xyxy or _NO_BOX)
         self._names.add(name)
+
+    def forget_places(self) -> None:
+        """Free the memory that is only needed by `append`."""
+        for column in (self._people, self._paths, self._landmarks, self._attributes):
+            column.forget_places()
 
     def names(self) -> Iterator[str]:
         """Yield the names alone, in order."""

@@ -17,7 +17,8 @@ def entry_points(*, group: str) -> tuple[EntryPoint, ...]:
     """Return the entries of a group, as `importlib.metadata.entry_points` does.
 
     That reads a file of every installed package at every call, which takes some 15 ms.  What was
-    read is used again until a package is installed or removed, or the search path changes.
+    read is used again until the search path changes, or a package in one of its folders is
+    installed or removed; a file of a package that is altered in place is not noticed.
 
     >>> [entry.name for entry in entry_points(group="agebench.estimators") if entry.name == "onnx"]
     ['onnx']
@@ -27,15 +28,15 @@ def entry_points(*, group: str) -> tuple[EntryPoint, ...]:
 
 def _search_path() -> SearchPath:
     """Return the folders of Python's search path, with the time of each one's last change."""
-    folders = [Path(folder).absolute() for folder in sys.path]  # "" is the present folder
-    return tuple((str(folder), _changed_ns(folder)) for folder in folders)
+    return tuple(map(_state, sys.path))
 
 
-def _changed_ns(folder: Path) -> int | None:
+def _state(folder: str) -> tuple[str, int | None]:
     try:
-        return folder.stat().st_mtime_ns
+        path = Path(folder).absolute()  # "" is the present folder, which may have been deleted
+        return str(path), path.stat().st_mtime_ns
     except (OSError, ValueError):
-        return None
+        return folder, None
 
 
 @lru_cache(maxsize=1)

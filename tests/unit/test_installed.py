@@ -62,6 +62,15 @@ def test_the_present_folder_is_followed(tmp_path: Path, monkeypatch: pytest.Monk
     assert _names() == ["local"]
 
 
+def test_the_present_folder_may_be_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.syspath_prepend("")
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    assert entry_points(group=GROUPS[0])
+
+
 def test_unchanged_they_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = entry_points(group=GROUPS[0])
 

@@ -167,3 +167,11 @@ def test_tests_that_need_another_extra_are_marked_so_that_somebody_runs_them() -
             marks = {ast.unparse(item) for item in node.decorator_list}
             helper = not node.name.startswith("test_")
             assert helper or marks & {"pytest.mark.extra", "pytest.mark.shared"}, where
+
+
+def test_libraries_for_downloads_are_imported_only_to_download() -> None:
+    code = "import sys, agebench.harness.compare; print('requests' in sys.modules)"
+    found = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=1800, check=True
+    )
+    assert found.stdout == "False\n"

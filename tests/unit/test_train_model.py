@@ -262,3 +262,23 @@ def test_blocks_begin_as_the_identity() -> None:
     block = backbone.blocks[0]
     values = torch.rand(2, 4, 8, 8)
     assert torch.equal(block(values), values)
+
+
+@pytest.mark.parametrize("backbone", [TINY, BackboneSettings(kind="mobilenet", width=4)])
+@pytest.mark.parametrize("fusion", ["late", "early"])
+def test_all_layers_have_a_pixels_channels_side_by_side(
+    fusion: str, backbone: BackboneSettings
+) -> None:
+    views = {name: ViewSettings(name, (64, 64), backbone=backbone) for name in ("face", "mouth")}
+    settings = ModelSettings(views, fusion=fusion, dense=16)  # type: ignore[arg-type]
+    model, seen = _model(settings).eval(), list[bool]()
+
+    def look(_layer: Any, _inputs: Any, output: Any) -> None:
+        seen.append(output.is_contiguous(memory_format=torch.channels_last))
+
+    for layer in model.backbones.modules():
+        if isinstance(layer, torch.nn.Conv2d):
+            layer.register_forward_hook(look)
+    model(*_inputs(settings))
+    assert len(seen) > 10
+    assert all(seen)
