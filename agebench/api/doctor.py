@@ -66,7 +66,7 @@ def examine_dataset(
     against: str | Path | Dataset | None = None,
     near: bool = True,
     out: str | Path | None = None,
-    decode_threads: int = 2,
+    decode_threads: int | None = None,
     progress: ProgressStep | None = None,
 ) -> Examination:
     """Look for broken files, copies, contradicting ages, and leaks between two data sets.
@@ -81,7 +81,8 @@ def examine_dataset(
         near: look for near-identical copies too, which takes longest.
         out: folder for doctor.json, a chart of the ages and contact sheets of the worst findings,
             which show the set's faces; None writes nothing.
-        decode_threads: number of threads that decode pictures, from 1.
+        decode_threads: number of threads that decode pictures, from 1; if not given, 2, or 1 if
+            the files are small, which is faster.
         progress: called with (stage, done, total).  None draws bars in a notebook and on a
             terminal; `agebench.no_progress` draws none.
 
@@ -95,7 +96,7 @@ def examine_dataset(
     >>> found.diagnosis.pictures, found.diagnosis.broken, found.diagnosis.identical
     (71, (), ())
     """
-    if decode_threads < 1:
+    if decode_threads is not None and decode_threads < 1:
         raise UsageError(f"decode_threads must be at least 1, got {decode_threads}")
     place = None if root is None else user_path(root)
     folder = None if out is None else user_path(out)
@@ -120,7 +121,7 @@ def _examined(
     there: tuple[Dataset, Path | None] | None,
     *,
     near: bool,
-    decode_threads: int,
+    decode_threads: int | None,
     step: ProgressStep,
 ) -> Examination:
     diagnosis, prints = examine(

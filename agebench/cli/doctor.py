@@ -31,9 +31,7 @@ The contact sheets show faces of the data set: store them accordingly.
 @click.option(
     "--decode-threads",
     type=click.IntRange(1, 64),
-    default=2,
-    show_default=True,
-    help="Threads that decode pictures.",
+    help="Threads that decode pictures; default: 2, or 1 if files are small.",
 )
 @former_name("--workers", "--decode-threads")
 @click.option(
@@ -49,7 +47,7 @@ def command(
     against: str | None,
     out: Path | None,
     near: bool,
-    decode_threads: int,
+    decode_threads: int | None,
     fail_if: tuple[str, ...],
     as_json: bool,
 ) -> None:

@@ -125,8 +125,10 @@ def finished(
     found = _packed(samples)
     names = list(found.names())
     order = sorted(range(len(names)), key=names.__getitem__)
-    in_order = all(at == place for at, place in enumerate(order))
-    ordered = found if in_order else PackedSamples(found[place] for place in order)
+    if order == list(range(len(names))):
+        ordered = found
+    else:
+        ordered = PackedSamples(found[place] for place in order)
     ordered.forget_places()
     left_out = tuple(sorted(problems, key=lambda problem: problem.name))
     if not ordered:

@@ -174,7 +174,7 @@ def examine(
     root: str | Path,
     *,
     near: bool = True,
-    threads: int = 2,
+    threads: int | None = None,
     progress: ProgressStep | None = None,
 ) -> tuple[Diagnosis, list[Fingerprint]]:
     """Check every picture of a data set.
@@ -183,7 +183,7 @@ def examine(
         dataset: as from `agebench.load_dataset`.
         root: its folder or file, for the report.
         near: also look for near-identical pictures, which takes the longest.
-        threads: number of pictures decoded at a time.
+        threads: number of pictures decoded at a time; if not given, 2, or 1 if files are small.
         progress: called for each hundred pictures.
 
     Returns:
@@ -282,7 +282,7 @@ def shared_pictures(
     there: tuple[Sequence[Sample], Sequence[Fingerprint]],
     *,
     near: bool = True,
-    threads: int = 2,
+    threads: int | None = None,
     progress: ProgressStep | None = None,
 ) -> tuple[SharedPicture, ...]:
     """Find the pictures that are in both data sets, whatever their names.
@@ -293,7 +293,7 @@ def shared_pictures(
         here: the first set's samples and fingerprints.
         there: the second set's.
         near: also find near-identical copies.
-        threads: number of pictures decoded at a time.
+        threads: number of pictures decoded at a time; if not given, 2, or 1 if files are small.
         progress: called for each hundred pictures.
 
     Returns:

@@ -11,14 +11,13 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
 import numpy as np
 
+from agebench.duplicates.decode_threads import mapped_by, usual_threads
 from agebench.duplicates.fingerprint_cache import CachedFingerprint, FingerprintCache, file_state
 from agebench.duplicates.near_search import CURRENT, Criteria, DisjointSets, NearPair, NearSearch
 from agebench.errors import ImageError
@@ -26,14 +25,6 @@ from agebench.protocols import ProgressStep
 from agebench.types import Sample
 
 _Item = TypeVar("_Item")
-
-SMALL_BYTES = 32 * 1024
-"""Mean size of files below which one thread is faster than two.
-
-Measured on 2 processors with files that the system had in memory: UTKFace's chips are hashed in
-0.84 of the time, with 0.6 of the processor time, and compared in 0.76, with 0.62.  At about 300 x
-300 pixels both are equally fast.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +81,7 @@ class DuplicateGroup:
 def fingerprints(
     samples: Sequence[Sample],
     *,
-    threads: int = 2,
+    threads: int | None = None,
     progress: ProgressStep | None = None,
     use_cache: bool = True,
 ) -> list[Fingerprint]:
@@ -98,8 +89,8 @@ def fingerprints(
 
     Args:
         samples: whose pictures are read.
-        threads: number of threads that decode (decoding releases Python's lock); small files are
-            decoded by one, which is faster.
+        threads: number of threads that decode (decoding releases Python's lock); if not given,
+            `usual_threads`.
         progress: called for each hundred pictures, as stage "fingerprints".
         use_cache: store the results in the cache folder, by path, size and time of change.
 
@@ -111,27 +102,11 @@ def fingerprints(
     cache = FingerprintCache(
         (sample.path for sample in samples) if use_cache else (), hash_version()
     )
-    with _pool(worthwhile_threads(samples, threads)) as pool:
-        results = (pool.map if pool else map)(partial(_fingerprint, cache=cache), samples)
+    with mapped_by(threads or usual_threads(samples)) as mapped:
+        results = mapped(partial(_fingerprint, cache=cache), samples)
         found = list(_counted(results, len(samples), "fingerprints", progress))
     cache.save()
     return found
-
-
-def worthwhile_threads(samples: Sequence[Sample], threads: int) -> int:
-    """Return how many threads to read pictures with: one if their files are small.
-
-    Below `SMALL_BYTES`, decoding takes less time than it takes threads to wait for one another.
-    """
-    places = range(0, len(samples), max(1, len(samples) // 64))
-    states = [file_state(samples[place].path) for place in places]
-    sizes = [state[0] for state in states if state]
-    return threads if sizes and sum(sizes) >= SMALL_BYTES * len(sizes) else 1
-
-
-def _pool(threads: int) -> AbstractContextManager[ThreadPoolExecutor | None]:
-    # A single thread would not run in parallel with anything.
-    return ThreadPoolExecutor(threads) if threads > 1 else nullcontext()
 
 
 def _fingerprint(sample: Sample, cache: FingerprintCache) -> Fingerprint:
@@ -165,7 +140,7 @@ def find_duplicates(
     *,
     near: bool = True,
     criteria: Criteria = CURRENT,
-    threads: int = 2,
+    threads: int | None = None,
     progress: ProgressStep | None = None,
 ) -> tuple[DuplicateGroup, ...]:
     """Group the pictures that are copies of one another.
@@ -179,7 +154,7 @@ def find_duplicates(
         prints: their fingerprints, in the same order.
         near: also find near-identical pictures.
         criteria: when two pictures are near-identical.
-        threads: number of candidates decoded or compared at a time; one if their files are small.
+        threads: number of candidates decoded or compared at a time; if not given, `usual_threads`.
         progress: called with the number of pictures decoded so far (stage "thumbnails") and the
             progress of the search ("near-duplicates").
 
@@ -215,7 +190,7 @@ def near_links(
     prints: Sequence[Fingerprint],
     *,
     criteria: Criteria = CURRENT,
-    threads: int = 2,
+    threads: int | None = None,
     progress: ProgressStep | None = None,
 ) -> list[NearPair]:
     """Find near-identical pictures; arguments as `find_duplicates`.
@@ -230,7 +205,7 @@ def near_links(
         np.array([prints[index].perceptual for index in known], np.uint64),
         np.array([prints[index].mirrored for index in known], np.uint64),
         criteria=criteria,
-        threads=worthwhile_threads(samples, threads),
+        threads=threads or usual_threads(samples),
         progress=progress,
     )
     found = [

@@ -7,9 +7,8 @@ any is compared with at most `MOST_LOOKS` of them.  Memory: about 8 kB per pictu
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -17,6 +16,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from agebench.duplicates.decode_threads import Mapped, mapped_by
 from agebench.duplicates.near_candidates import (
     Hashes,
     Indices,
@@ -33,8 +33,6 @@ _COARSE_PAIRS = 1 << 14
 _LOOKS_ROUND_BY = 0.06  # between the detail of `_Looks`, which is halved in size, and the whole
 _PER_WORKER = 16
 
-_Item = TypeVar("_Item")
-_Found = TypeVar("_Found")
 _Number = TypeVar("_Number", np.float32, np.int8)
 
 
@@ -153,8 +151,8 @@ class NearSearch:
         self._samples = samples
         self._hashes, self._mirrored = hashes, mirrored
         self._criteria = criteria
-        # A single thread would not run in parallel with anything.
-        self._pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self._threads = threads
+        self._each: Mapped = map  # until `run`
         self._at_once = _PER_WORKER * max(1, threads)
         self._progress = progress
         self._looks = _Looks(len(samples))
@@ -168,7 +166,7 @@ class NearSearch:
         bits, mirrors = self._criteria.max_distance_bits, self._criteria.mirrors
         total = count_batches(len(self._samples), mirrors=mirrors, max_distance=bits)
         batches = near_batches(self._hashes, self._mirrored if mirrors else None, bits)
-        with self._pool or nullcontext():
+        with mapped_by(self._threads) as self._each:
             for done, pairs in enumerate(batches, start=1):
                 self._look(self._news(pairs))
                 if self._progress and (done % 32 == 0 or done == total):
@@ -218,9 +216,6 @@ class NearSearch:
             for index in np.flatnonzero(good):
                 self._note(chunk, int(index), float(details[index]))
             self._refused.add(chunk.where(~good), aligned=True)
-
-    def _each(self, work: Callable[[_Item], _Found], items: Iterable[_Item]) -> Iterator[_Found]:
-        return map(work, items) if self._pool is None else self._pool.map(work, items)
 
     def _detail(self, pairs: PairBatch, index: int) -> float:
         from agebench.vision.similarity import detail_correlation

@@ -17,7 +17,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +24,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from agebench.duplicates.decode_threads import mapped_by, usual_threads
 from agebench.duplicates.look_search import Match, Query, search
 from agebench.errors import AgebenchError, ImageError
 from agebench.protocols import ProgressStep, no_progress
@@ -179,7 +179,7 @@ def make_looks(
     listed: Iterable[bytes],
     samples: Sequence[Sample],
     *,
-    threads: int = 2,
+    threads: int | None = None,
     progress: ProgressStep = no_progress,
 ) -> dict[bytes, bytes]:
     """Return the looks of the listed pictures that are among the samples, by their hashes' start.
@@ -187,7 +187,7 @@ def make_looks(
     Args:
         listed: the first eight bytes of the sha256 of each picture's file.
         samples: of data sets that hold them; others are ignored.
-        threads: number of pictures decoded at a time.
+        threads: number of pictures decoded at a time; if not given, `usual_threads`.
         progress: called for each hundred pictures, as stage "looks".
     """
     wanted = frozenset(listed)
@@ -205,8 +205,8 @@ def make_looks(
         return None
 
     found: dict[bytes, bytes] = {}
-    with ThreadPoolExecutor(max(1, threads)) as pool:
-        for done, pair in enumerate(pool.map(look, samples), start=1):
+    with mapped_by(threads or usual_threads(samples)) as mapped:
+        for done, pair in enumerate(mapped(look, samples), start=1):
             if pair is not None:
                 found[pair[0]] = pair[1]
             if done % 100 == 0 or done == len(samples):

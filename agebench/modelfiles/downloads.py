@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 import hashlib
 import os
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,15 +20,11 @@ from agebench.util.regular_files import open_regular
 if TYPE_CHECKING:
     from rich.progress import Progress
 
-TIMEOUT_S: tuple[float, float] = (10.0, 30.0)
-"""Longest wait for a connection, and between two pieces of data, in seconds."""
-
 ABANDONED_S = 24 * 3600.0
 """Unfinished files that were not written to for this long, in seconds, are removed."""
 
 CHUNK_BYTES = 1 << 15
 HEAD_BYTES = 1024
-USER_AGENT = "agebench (model file download)"
 
 Kind: TypeAlias = Literal["absent", "failed", "wrong"]
 
@@ -212,24 +207,6 @@ def shown_url(url: str) -> str:
     return f"{shown}?..." if parts.query or parts.fragment else shown
 
 
-def check_url(url: str) -> None:
-    """Refuse a malformed address, without showing it: it may contain a password.
-
-    Raises:
-        SourceError: it is malformed.
-    """
-    import requests  # here, since it takes long to import and is seldom needed
-
-    try:
-        if not urlsplit(url).hostname or urlsplit(url).port == 0:
-            raise ValueError
-        requests.Request("GET", url).prepare()
-    except (ValueError, requests.RequestException) as error:
-        raise SourceError(
-            "the address is malformed: expected one such as https://HOST:PORT/FOLDER", "failed"
-        ) from error
-
-
 class Sink:
     """Accepts at most `limit_bytes`, counts them, and separates errors of disk and network."""
 
@@ -267,56 +244,6 @@ def cache_reason(folder: Path, error: OSError) -> str:
         f"can't write to the cache folder {folder}: {error.strerror or error}; "
         "set AGEBENCH_CACHE to a writable folder"
     )
-
-
-def _system_error(error: BaseException) -> OSError | None:
-    """Return the socket's own error, below those of the libraries that wrap it."""
-    import requests
-
-    link: BaseException | None = error
-    while link is not None:
-        if isinstance(link, OSError) and not isinstance(link, requests.RequestException):
-            return link
-        link = link.__cause__ or link.__context__
-    return None
-
-
-def _network_reason(error: Exception, received_bytes: int, size_bytes: int) -> str:
-    import requests
-
-    so_far = f"after {received_bytes:,} of {size_bytes:,} bytes"
-    if isinstance(error, requests.HTTPError) and error.response is not None:
-        return f"the server says {error.response.status_code} {error.response.reason}".rstrip()
-    if not isinstance(error, requests.RequestException):
-        return f"its answer can't be read ({_without_addresses(error)})"
-    if isinstance(error, requests.ConnectTimeout):
-        return f"no connection within {TIMEOUT_S[0]:g} s"
-    cause = _system_error(error)
-    if isinstance(cause, TimeoutError):
-        return f"no data for {TIMEOUT_S[1]:g} s, {so_far}"
-    if received_bytes or isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return f"cut off {so_far}"
-    return f"no answer ({(cause and cause.strerror) or _without_addresses(cause or error)})"
-
-
-def _without_addresses(error: BaseException) -> str:
-    """Return a library's message without addresses, which may contain a password."""
-    return re.sub(r"\S*(?:://|@|\?)\S*|url: \S+", "...", str(error))
-
-
-def _transfer(url: str, sink: Sink, size_bytes: int) -> None:
-    import requests
-
-    # Compression gains nothing for weights, and a small body could unpack to a huge one.
-    headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
-    try:
-        with requests.get(url, headers=headers, timeout=TIMEOUT_S, stream=True) as response:
-            response.raise_for_status()
-            for piece in response.iter_content(CHUNK_BYTES):
-                sink.write(piece)
-    except (requests.RequestException, ValueError) as error:  # ValueError: redirected to no address
-        reason = _network_reason(error, sink.received_bytes, size_bytes)
-        raise SourceError(reason, "failed") from error
 
 
 def _take_name(part: Path, target: Path, size_bytes: int, sha256: str) -> None:
@@ -389,12 +316,14 @@ def download(
         SourceError: the source failed or gave wrong bytes.
         CacheFolderError: the folder can't be written to.
     """
+    from agebench.modelfiles.transfers import check_url, transfer
+
     check_url(url)
     if progress is not None:
         progress.reset()
         progress.total = size_bytes
     try:
-        store(target, size_bytes, sha256, lambda sink: _transfer(url, sink, size_bytes), progress)
+        store(target, size_bytes, sha256, lambda sink: transfer(url, sink, size_bytes), progress)
     finally:
         if progress is not None:
             progress.close()

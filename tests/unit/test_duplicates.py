@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import threading
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,15 +15,14 @@ import pytest
 
 from agebench.datasets import utkface
 from agebench.duplicates import groups as duplicates
+from agebench.duplicates.decode_threads import SMALL_BYTES, Mapped, mapped_by, usual_threads
 from agebench.duplicates.groups import (
-    SMALL_BYTES,
     DuplicateGroup,
     Fingerprint,
     find_duplicates,
     fingerprints,
     labels_conflict,
     near_links,
-    worthwhile_threads,
 )
 from agebench.duplicates.near_search import CURRENT, FIRST, Criteria, NearPair
 from agebench.modelfiles.weights import cache_dir
@@ -363,8 +364,40 @@ def test_small_files_are_read_by_one_thread(tmp_path: Path) -> None:
         return [Sample(path, f"{index:04d}", 30.0) for index in range(count)]
 
     small, large = of_size(SMALL_BYTES - 1, 700), of_size(SMALL_BYTES, 700)
-    assert worthwhile_threads(small, 4) == 1
-    assert worthwhile_threads(large, 4) == 4
-    assert worthwhile_threads([*small[:650], *of_size(2_000_000, 50)], 4) == 4  # their mean
+    assert usual_threads(small) == 1
+    assert usual_threads(large) == 2
+    assert usual_threads([*small[:650], *of_size(2_000_000, 50)]) == 2  # their mean
     gone = [Sample(tmp_path / "gone.jpg", "gone", 30.0)]
-    assert worthwhile_threads(gone, 4) == worthwhile_threads([], 4) == 1
+    assert usual_threads(gone) == usual_threads([]) == 1
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_threads_give_results_in_order(threads: int) -> None:
+    together = threading.Barrier(max(1, threads), timeout=600)
+
+    def work(item: int) -> int:
+        together.wait()  # for as many as there are to be threads
+        return -item
+
+    with mapped_by(threads) as mapped:
+        assert list(mapped(work, range(6))) == [0, -1, -2, -3, -4, -5]
+
+
+def test_threads_that_were_asked_for_are_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked: list[int] = []
+
+    def noted(threads: int) -> AbstractContextManager[Mapped]:
+        asked.append(threads)
+        return mapped_by(threads)
+
+    for module in ("groups", "near_search"):
+        monkeypatch.setattr(f"agebench.duplicates.{module}.mapped_by", noted)
+    path = tmp_path / "small.png"
+    assert cv2.imwrite(str(path), np.eye(64, dtype=np.uint8) * 255)
+    samples = [Sample(path, name, 30.0) for name in "ab"]
+    for threads in (None, 5):
+        prints = fingerprints(samples, threads=threads)
+        find_duplicates(samples, prints, threads=threads)
+    assert asked == [1, 1, 5, 5]

@@ -11,13 +11,8 @@ import pytest
 from agebench.cli.main import main
 from agebench.harness.environment import describe_call
 from agebench.modelfiles import weights
-from agebench.modelfiles.downloads import (
-    SourceError,
-    _without_addresses,
-    check_url,
-    download,
-    shown_url,
-)
+from agebench.modelfiles.downloads import SourceError, download, shown_url
+from agebench.modelfiles.transfers import _without_addresses, check_url
 from agebench.types import Sample
 from agebench.util.private_paths import without_home
 from agebench.vision.decoding import decode_sample

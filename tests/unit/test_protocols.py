@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -408,8 +409,8 @@ def _decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     decode, kept = images.decode_image, dict[str, Image | None]()
     search = near_search._thumbnail
 
-    def decode_and_keep(data: bytes, name: str) -> Image:
-        image = decode(data, name)
+    def decode_and_keep(data: bytes, name: str, **options: Any) -> Image:
+        image = decode(data, name, **options)
         kept[name] = thumbnail(image)
         return image
 

@@ -27,7 +27,7 @@ from tests.unit.test_spec_file import save_network
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-SHORTER = {"bench": "--batch 1,2 --repeats 1 --cold-start 1", "compare": "--latency-pictures 1"}
+SHORTER = {"bench": "--batch 1,2 --repeats 1 --cold-start 1", "compare": "--latency-pictures 2"}
 
 SETTINGS = """
 epochs = 1

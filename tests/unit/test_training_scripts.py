@@ -134,3 +134,16 @@ def test_a_face_is_shrunk_to_a_height_and_never_enlarged(scripts: dict[str, Modu
     assert moved.center_xy == (25.0, 50.0)
     assert small[50, 25].tolist() == [255] * 3  # the two white pixels in both directions are one
     assert scripts["face_height"].shrunk(image, frame, 128.0) is None
+
+
+def test_memory_layouts_take_turns_in_the_same_network() -> None:
+    from agebench.train import networks
+    from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
+
+    script, before = load_script("benchmarks.memory_layout"), networks._channels_last
+    view = ViewSettings("face", (32, 32), backbone=BackboneSettings(depth=10, width=4))
+    for learn in (False, True):
+        found = script.times_ms(ModelSettings({"face": view}, dense=8), 2, 1, learn=learn)
+        assert found.keys() == script.LAYOUTS.keys()
+        assert min(found.values()) > 0
+    assert networks._channels_last is before

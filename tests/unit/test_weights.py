@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from agebench.errors import UsageError, WeightsError, WeightsUnavailableError
-from agebench.modelfiles import downloads, manifest, weights
+from agebench.modelfiles import downloads, manifest, transfers, weights
 from agebench.modelfiles.manifest import ManifestEntry, Need, parse_manifest
 from agebench.modelfiles.weights import describe, is_here, resolve
 
@@ -454,7 +454,7 @@ def test_a_bad_source_is_named_leaves_nothing_and_is_forgiven(
     cache_folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(downloads, "TIMEOUT_S", (5.0, 0.5))
+    monkeypatch.setattr(transfers, "TIMEOUT_S", (5.0, 0.5))
     publish(server.url(path))
     with pytest.raises(WeightsError) as caught:
         resolve(NAME)
@@ -476,7 +476,7 @@ def test_right_bytes_with_a_senseless_length_are_right(publish: Publish, server:
 def test_after_all_bad_sources_the_good_one_is_used(
     publish: Publish, server: Server, cache_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(downloads, "TIMEOUT_S", (5.0, 0.5))
+    monkeypatch.setattr(transfers, "TIMEOUT_S", (5.0, 0.5))
     bad = [path for path, _ in WRONG_ANSWERS + FAILURES]
     publish(*map(server.url, [*bad, "good"]))
     found = resolve(NAME)
@@ -561,7 +561,7 @@ def test_a_full_disk_is_a_sentence_and_stops(server: Server) -> None:
     with Path("/dev/full").open("wb", buffering=0) as full:
         sink = downloads.Sink(full, len(PAYLOAD), None)
         with pytest.raises(downloads.CacheFolderError, match="No space left"):
-            downloads._transfer(server.url("good"), sink, len(PAYLOAD))
+            transfers.transfer(server.url("good"), sink, len(PAYLOAD))
 
 
 class Bar:
