@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from agebench.errors import ModelError, UsageError
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource, Tensor, library_message, refuse_device, text_names
+from agebench.runtimes.channel_shuffle import with_gathered_channels
 from agebench.vision.opencv import cv2
 
 # Its messages may quote an untrusted file, which need not be valid text.
@@ -36,8 +37,13 @@ def _tensorflow(data: Any, config: str | None) -> Any:
     return cv2.dnn.readNetFromTensorflow(data, _text(config))
 
 
-def read_net(source: ModelSource) -> Any:
+def read_net(source: ModelSource, device: str = "cpu") -> Any:
     """Return the `cv2.dnn.Net` of a model's files.
+
+    Args:
+        source: the files.
+        device: on the CPU, channel shuffles are computed in another way
+            (`agebench.runtimes.channel_shuffle`).
 
     Raises:
         ModelError: OpenCV can't load it.
@@ -48,6 +54,8 @@ def read_net(source: ModelSource) -> Any:
     content = source.read()
     if source.kind == "onnx":
         _require_computed(source, content)
+        if device == "cpu":
+            content = with_gathered_channels(content)
     data = np.frombuffer(content, np.uint8)
     readers: Mapping[str, Callable[[], Any]] = {
         "onnx": lambda: cv2.dnn.readNetFromONNX(data),
@@ -152,7 +160,7 @@ class OpenCvModel:
 
     def __init__(self, source: ModelSource, device: str = "cpu") -> None:
         try:
-            self._net = read_net(source)
+            self._net = read_net(source, device)
         except OSError as error:
             raise ModelError(f"{source.path}: can't be read: {error.strerror}") from error
         target = _use_device(self._net, device)
