@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -115,7 +115,10 @@ def _fingerprint(sample: Sample, cache: FingerprintCache) -> Fingerprint:
     if entry is None:
         entry = _read_entry(sample)
         cache.put(sample.path, state, entry)
-    return Fingerprint(name=sample.name, **asdict(entry))
+    return Fingerprint(
+        sample.name, entry.sha256, entry.perceptual, entry.reason, entry.width, entry.height,
+        entry.mirrored,
+    )  # fmt: skip
 
 
 def _read_entry(sample: Sample) -> CachedFingerprint:

@@ -70,6 +70,9 @@ def without_frame(image_bgr: Image) -> Image:
     Pictures with the same border would otherwise look similar.  A completely plain picture is
     returned unchanged.
     """
+    edges = (image_bgr[:1], image_bgr[-1:], image_bgr[:, :1], image_bgr[:, -1:])
+    if not any(_is_plain(edge) for edge in edges):  # most pictures have no frame
+        return np.ascontiguousarray(image_bgr)
     gray = cv2.cvtColor(image_bgr, cv2.COLOR_BGR2GRAY)
     rows, columns = (
         np.flatnonzero(gray.max(axis=axis).astype(int) - gray.min(axis=axis) > UNIFORM_LINE)
@@ -79,6 +82,11 @@ def without_frame(image_bgr: Image) -> Image:
         return image_bgr
     cut = image_bgr[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
     return np.ascontiguousarray(cut)
+
+
+def _is_plain(line_bgr: Image) -> bool:
+    gray = cv2.cvtColor(line_bgr, cv2.COLOR_BGR2GRAY)
+    return int(gray.max()) - int(gray.min()) <= UNIFORM_LINE
 
 
 def picture_hashes(image_bgr: Image) -> tuple[int, int]:

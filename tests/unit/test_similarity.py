@@ -139,6 +139,24 @@ def test_only_plain_lines_at_the_sides_are_cut_off() -> None:
     assert np.array_equal(without_frame(flat), flat)
 
 
+def test_the_frame_is_what_is_plain_line_by_line() -> None:
+    """Against each line's darkest and brightest pixel, with frames at some of the four sides."""
+    rng = np.random.default_rng(0)
+    for case in range(48):
+        sides = [int(rng.integers(1, 6)) if case >> side & 1 else 0 for side in range(4)]
+        top, bottom, left, right = sides
+        image = np.pad(
+            picture(case, 33), ((top, bottom), (left, right), (0, 0)), constant_values=case
+        )
+        if case % 3 == 0:  # noise that is still plain, or just not
+            image[0] = rng.integers(0, 16 + case % 2 * 3, image[0].shape[:1])[:, None]
+        gray = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY).astype(int)
+        rows = [at for at, row in enumerate(gray) if row.max() - row.min() > 16]
+        columns = [at for at, column in enumerate(gray.T) if column.max() - column.min() > 16]
+        kept = image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+        np.testing.assert_array_equal(without_frame(image), kept)
+
+
 def test_a_mask_in_common_makes_no_copies() -> None:
     oval = np.zeros((200, 200), np.uint8)
     cv2.ellipse(oval, (100, 100), (75, 95), 0, 0, 360, 255, -1)
