@@ -23,6 +23,9 @@ _OPERATORS = (b"Reshape", b"Transpose")
 _ORDER = "_agebench_order"
 """End of the names of tensors that are added."""
 
+_LARGEST_SHAPE_BYTES = 4096
+"""Far more than a tensor that says what shape to take has."""
+
 _Shape: TypeAlias = tuple[int, ...]
 _Shuffle: TypeAlias = tuple[NodeProto, NodeProto, NodeProto]
 """The nodes that reshape, swap and reshape back."""
@@ -41,11 +44,12 @@ def with_gathered_channels(content: bytes) -> bytes:
         return content
     try:
         model = onnx.ModelProto.FromString(content)
-        # What the file says of its inner shapes is not relied on.
-        del model.graph.value_info[:]
-        shapes = _known_shapes(onnx.shape_inference.infer_shapes(model).graph)
+        if not any(True for _ in _shuffles(model.graph)):
+            return content
+        shapes = _inferred_shapes(model)
     except (DecodeError, onnx.shape_inference.InferenceError, RuntimeError, ValueError):
         return content  # cv2.dnn says what is wrong with it
+    model = onnx.ModelProto.FromString(content)
     found = [nodes for nodes in _shuffles(model.graph) if _mixes_channels(nodes, shapes)]
     if not found or any(_has_graphs(node) for node in model.graph.node):
         return content
@@ -58,8 +62,18 @@ def _has_graphs(node: NodeProto) -> bool:
     return any(item.HasField("g") or item.graphs for item in node.attribute)
 
 
-def _known_shapes(graph: GraphProto) -> dict[str, _Shape]:
-    """Return the shapes of tensors all of whose sizes are known."""
+def _inferred_shapes(model: onnx.ModelProto) -> dict[str, _Shape]:
+    """Return the shapes of tensors all of whose sizes are known; the model is then of no more use.
+
+    What the file says of its inner shapes is not relied on.  The values of large tensors, which no
+    shape hangs on, are removed, since the inference copies them.
+    """
+    del model.graph.value_info[:]
+    for tensor in model.graph.initializer:
+        if tensor.ByteSize() > _LARGEST_SHAPE_BYTES:
+            for name in ("raw_data", "float_data"):
+                tensor.ClearField(name)
+    graph = onnx.shape_inference.infer_shapes(model).graph
     shapes: dict[str, _Shape] = {}
     for value in (*graph.input, *graph.value_info, *graph.output):
         shape = tuple(size.dim_value for size in value.type.tensor_type.shape.dim)

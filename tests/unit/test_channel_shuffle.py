@@ -88,6 +88,20 @@ def test_a_shuffle_is_a_new_order_of_channels(
     assert with_gathered_channels(found) is found
 
 
+def test_large_tensors_keep_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agebench.runtimes.channel_shuffle._LARGEST_SHAPE_BYTES", 100)
+    added = np.arange(120, dtype=np.float32).reshape(SHAPE)
+    model = _model()
+    (zero,) = (tensor for tensor in model.graph.initializer if tensor.name == "zero")
+    zero.CopyFrom(numpy_helper.from_array(added, "zero"))
+    assert zero.ByteSize() > 100
+    content = model.SerializeToString()
+    found = with_gathered_channels(content)
+    assert _operators(found) == ["Add", "Gather", "Mul"]
+    blob = np.ones(SHAPE, np.float32)
+    np.testing.assert_array_equal(_under_opencv(found, blob), _under_opencv(content, blob))
+
+
 def _read_between(name: str) -> bytes:
     """A model of which another node uses what is between."""
     model = _model()
