@@ -46,6 +46,24 @@ def cli(capfd: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]
 
 
 @pytest.fixture
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let training draw no curves, which takes as long as a short run itself.
+
+    test_train_cli.py and test_curves.py have them.
+    """
+    monkeypatch.setattr("agebench.trainer.run.draw_curves", lambda *_given, **_named: None)
+
+
+@pytest.fixture
+def short_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prove exports in batches of up to 7, where two faces need not be repeated to fill 64.
+
+    test_parity.py and test_cli_export_onnx.py have the whole proof.
+    """
+    monkeypatch.setattr("agebench.export.parity.BATCHES", (1, 2, 7))
+
+
+@pytest.fixture
 def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let `bench` find out in moments, and in this process, what the processor can do."""
 

@@ -136,6 +136,7 @@ def test_write_report_writes_page_and_tables(result: Path, tmp_path: Path, cli: 
     assert report.to_json() == printed(cli, "report", result / "result.json", "-o", tmp_path)
 
 
+@pytest.mark.usefixtures("short_proof")
 def test_export_onnx_writes_a_proven_file(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.onnx"
     done = export_onnx(

@@ -108,6 +108,7 @@ def test_data_options_are_texts(run: Any, age_list: Path, tmp_path: Path) -> Non
     assert "with exactly one" in error
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_other_settings_or_pictures_than_the_runs_are_refused(
     run: Any, age_list: Path, tmp_path: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_other_settings_or_pictures_than_the_runs_are_refused(
     assert (tmp_path / "run" / LAST_FILE).read_bytes() == before
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_constant_rate_goes_on_for_more_rounds(run: Any, tmp_path: Path) -> None:
     constant = ("--set", "optim.schedule=constant")
     assert run(*constant)[0] == 0
@@ -198,6 +200,7 @@ def test_a_run_whose_checkpoint_is_damaged_is_refused(
     assert (tmp_path / "run" / LAST_FILE).read_bytes() == content
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_age_ranges_alone_are_trained_and_judged_as_ranges(
     run: Any, age_list: Path, tmp_path: Path
 ) -> None:

@@ -31,15 +31,8 @@ from agebench.util.locks import LOCK_FILE  # noqa: E402
 
 
 @pytest.fixture
-def run(
-    age_list: Path,
-    tmp_path: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> Any:
+def run(age_list: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], undrawn: None) -> Any:
     """Call `agebench train` in this process; return exit code, stdout and stderr."""
-    # Each would take as long as the run itself: test_train_cli.py and test_curves.py have them.
-    monkeypatch.setattr("agebench.trainer.run.draw_curves", lambda *_given, **_named: None)
 
     def call(*given: str) -> Any:
         out = str(tmp_path / "run")

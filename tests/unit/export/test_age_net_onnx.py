@@ -79,6 +79,7 @@ def test_the_estimator_under_onnxruntime_answers_as_under_caffe(full_size: Path)
     np.testing.assert_allclose(years[0], years[1], atol=0.001)
 
 
+@pytest.mark.usefixtures("short_proof")
 def test_the_exported_estimator_needs_no_other_file(full_size: Path, tmp_path: Path) -> None:
     estimator = load_estimator(f"caffe-age-net:{full_size} years=midpoint margin=0.2")
     candidate = age_net_candidate(estimator, full_size)
@@ -106,6 +107,7 @@ def every_age(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("short_proof")
 def test_a_class_for_every_age_is_exported_too(every_age: Path, tmp_path: Path) -> None:
     estimator = load_estimator(f"caffe-age-net-utkface:{every_age}")
     seen = TrainingHashes.of("mine/train", ["ab" * 32])
