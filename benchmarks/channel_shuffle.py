@@ -77,7 +77,7 @@ def main() -> None:
             faces[name], ms = timed(partial(detector.detect, picture))
             found[name].append(ms)
         if faces["published"] != faces["gathered"]:
-            raise SystemExit(f"{samples[turn].name}: other faces are found")
+            raise SystemExit(f"picture {turn}: other faces are found")
     ratio = float(np.median(np.divide(found["gathered"], found["published"])))
     held = {
         "made": {

@@ -143,7 +143,12 @@ class YoloV8Face:
         self._pad = check_pad(name, pad)
         self._faces = check_faces(name, faces)
         file = weights.resolve(FILE, explicit=path)
-        source = ModelSource("onnx", file.path, sha256=file.info.sha256)
+        source = ModelSource(
+            "onnx",
+            file.path,
+            sha256=file.info.sha256,
+            gathers_channels=file.info.published,
+        )
         self._size_hw = _input_size(source, size)
         self._model = open_model(source, runtime=runtime, device=device)
         self._spec = DetectorSpec(

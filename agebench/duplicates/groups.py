@@ -116,9 +116,14 @@ def _fingerprint(sample: Sample, cache: FingerprintCache) -> Fingerprint:
         entry = _read_entry(sample)
         cache.put(sample.path, state, entry)
     return Fingerprint(
-        sample.name, entry.sha256, entry.perceptual, entry.reason, entry.width, entry.height,
-        entry.mirrored,
-    )  # fmt: skip
+        name=sample.name,
+        sha256=entry.sha256,
+        perceptual=entry.perceptual,
+        mirrored=entry.mirrored,
+        reason=entry.reason,
+        width=entry.width,
+        height=entry.height,
+    )
 
 
 def _read_entry(sample: Sample) -> CachedFingerprint:

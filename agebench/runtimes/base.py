@@ -62,6 +62,8 @@ class ModelSource:
         sha256: hash of the file at `path` when it was checked; "" if it was not.
         pixels: inputs that are given as uint8 pixels, though the graph takes them as float32; for
             onnxruntime on the CPU.
+        gathers_channels: an ONNX file whose channel shuffles cv2.dnn computes in another way on the
+            CPU (`agebench.runtimes.channel_shuffle`); for files whose hash is known.
     """
 
     kind: ModelKind
@@ -72,6 +74,7 @@ class ModelSource:
     data: bytes | None = field(default=None, repr=False)
     sha256: str = ""
     pixels: tuple[str, ...] = ()
+    gathers_channels: bool = False
 
     def read(self) -> bytes:
         """Return the bytes to parse: those that were read and hashed before, or the file's.

@@ -42,8 +42,7 @@ def read_net(source: ModelSource, device: str = "cpu") -> Any:
 
     Args:
         source: the files.
-        device: on the CPU, channel shuffles are computed in another way
-            (`agebench.runtimes.channel_shuffle`).
+        device: as for `OpenCvModel`; only the CPU computes channel shuffles in another way.
 
     Raises:
         ModelError: OpenCV can't load it.
@@ -54,7 +53,7 @@ def read_net(source: ModelSource, device: str = "cpu") -> Any:
     content = source.read()
     if source.kind == "onnx":
         _require_computed(source, content)
-        if device == "cpu":
+        if source.gathers_channels and device == "cpu":
             content = with_gathered_channels(content)
     data = np.frombuffer(content, np.uint8)
     readers: Mapping[str, Callable[[], Any]] = {

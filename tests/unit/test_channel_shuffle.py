@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from agebench.runtimes import ModelSource
+from agebench.detectors.yolov8_face import YoloV8Face
+from agebench.runtimes import ModelSource, open_model
 from agebench.runtimes.base import Tensor
 from agebench.runtimes.channel_shuffle import with_gathered_channels
 from agebench.runtimes.cv2dnn import OpenCvModel
@@ -88,39 +90,11 @@ def test_a_shuffle_is_a_new_order_of_channels(
     assert with_gathered_channels(found) is found
 
 
-def test_large_tensors_keep_their_values(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agebench.runtimes.channel_shuffle._LARGEST_SHAPE_BYTES", 100)
-    added = np.arange(120, dtype=np.float32).reshape(SHAPE)
-    model = _model()
-    (zero,) = (tensor for tensor in model.graph.initializer if tensor.name == "zero")
-    zero.CopyFrom(numpy_helper.from_array(added, "zero"))
-    assert zero.ByteSize() > 100
-    content = model.SerializeToString()
-    found = with_gathered_channels(content)
-    assert _operators(found) == ["Add", "Gather", "Mul"]
-    blob = np.ones(SHAPE, np.float32)
-    np.testing.assert_array_equal(_under_opencv(found, blob), _under_opencv(content, blob))
-
-
 def _read_between(name: str) -> bytes:
     """A model of which another node uses what is between."""
     model = _model()
     model.graph.node.append(helper.make_node("Identity", [name], ["also"], name="more"))
     model.graph.output.append(_output("also", 5))
-    return model.SerializeToString()
-
-
-def _read_inside() -> bytes:
-    """A model with a graph inside a node, which might use any tensor."""
-    model = _model()
-    inner = helper.make_graph(
-        [helper.make_node("Identity", ["b"], ["inner"])], "inner", [],
-        [_output("inner", 5)],
-    )  # fmt: skip
-    model.graph.initializer.append(numpy_helper.from_array(np.array(True), "yes"))
-    model.graph.node.append(
-        helper.make_node("If", ["yes"], ["also"], then_branch=inner, else_branch=inner)
-    )
     return model.SerializeToString()
 
 
@@ -133,22 +107,55 @@ def _read_inside() -> bytes:
         _model(split=(0, 2, 3, 4, 5), back=(0, -1, 4, 5), shape=("n", 6, 4, 5)).SerializeToString(),
         _model(outputs=("y", "c")).SerializeToString(),
         *(pytest.param(_read_between(name), id=f"{name} is used") for name in "bc"),
-        _read_inside(),
-        _model().SerializeToString()[:-40],
-        b"Reshape Transpose",
-        b"",
     ],
 )
 def test_everything_else_is_left_alone(content: bytes) -> None:
     assert with_gathered_channels(content) is content
 
 
-def test_what_a_file_says_of_inner_shapes_is_not_relied_on() -> None:
-    model = _model(split=(1, 5, 4, 6, 1), back=SHAPE)
-    for name, shape in (("b", (1, 2, 3, 4, 5)), ("d", SHAPE)):
-        model.graph.value_info.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-    content = model.SerializeToString()
-    assert with_gathered_channels(content) is content
+def _opened(monkeypatch: pytest.MonkeyPatch, source: ModelSource) -> list[str]:
+    """Open a model under cv2.dnn; return the operators of the graph that OpenCV parsed."""
+    parsed: list[bytes] = []
+
+    def parse(data: Any) -> Any:
+        parsed.append(data.tobytes())
+        return read(data)
+
+    read = cv2.dnn.readNetFromONNX
+    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", parse)
+    OpenCvModel(source)
+    monkeypatch.undo()
+    return _operators(parsed[0])
+
+
+def test_other_files_are_parsed_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "net.onnx"
+    path.write_bytes(_model().SerializeToString())
+    source = ModelSource("onnx", path)
+    assert "Transpose" in _opened(monkeypatch, source)
+    assert "Gather" in _opened(monkeypatch, replace(source, gathers_channels=True))
+
+
+@pytest.mark.shared
+def test_only_the_published_detector_is_changed(
+    shared_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[ModelSource] = []
+
+    def note(source: ModelSource, **given: Any) -> Any:
+        opened.append(source)
+        return open_model(source, **given)
+
+    monkeypatch.setattr("agebench.detectors.yolov8_face.open_model", note)
+    published = shared_dir / "pretrained" / "yolov8-lite-t.onnx"
+    model = onnx.load(published)
+    model.producer_name = "somebody"
+    onnx.save(model, tmp_path / "other.onnx")
+    for path in (published, tmp_path / "other.onnx"):
+        YoloV8Face(path=path)
+    assert [source.gathers_channels for source in opened] == [True, False]
 
 
 @pytest.mark.shared
@@ -162,7 +169,7 @@ def test_the_detector_answers_as_before_to_the_bit(shared_dir: Path) -> None:
     net.setInput(blob)
     names = net.getUnconnectedOutLayersNames()
     before = dict(zip(names, net.forward(names), strict=True))
-    model = OpenCvModel(ModelSource("onnx", path))
+    model = OpenCvModel(ModelSource("onnx", path, gathers_channels=True))
     (name,) = model.input_names or ("images",)
     after = model.run({name: blob})
     assert after.keys() == before.keys()
