@@ -82,6 +82,10 @@ class Batches:
         settings: of the augmentation.
         seed: of all random numbers.
         device: of the views.
+
+    Raises:
+        ValueError: the faces were gathered for crops of another size, which would be cut at the
+            wrong place.
     """
 
     def __init__(
@@ -92,6 +96,12 @@ class Batches:
         seed: int,
         device: torch.device,
     ) -> None:
+        for name, transforms in faces.transforms.items():
+            if name in crop.views and crop.views[name].size_hw != transforms.size_hw:
+                raise ValueError(
+                    f"view {name!r} has crops of {crop.views[name].size_hw} pixels, but the faces "
+                    f"were gathered for {transforms.size_hw}"
+                )
         self._faces = faces
         self._crop = crop
         self._settings = settings

@@ -118,11 +118,13 @@ class ViewTransforms:
             picture itself and mirrored left to right.
         present: bool (n, 2): whether the view exists, for the picture itself and mirrored.
         frame_px: crop pixels per frame height, the median over the faces.
+        size_hw: height and width of the crops that the matrices are for.
     """
 
     matrices: npt.NDArray[np.float32]
     present: npt.NDArray[np.bool_]
     frame_px: float
+    size_hw: tuple[int, int]
 
 
 def _reversed_x(matrix: Floats, width: int) -> Floats:
@@ -148,7 +150,8 @@ def _transforms(view: ViewSpec, faces: Sequence[CachedFace]) -> ViewTransforms:
             matrix = place.matrix(view.size_hw)
             matrices[index, side] = _reversed_x(matrix, view.size_hw[1]) if side else matrix
             scales.append(face.frame.height * view.size_hw[0] / place.patch.height)
-    return ViewTransforms(matrices, present, float(np.median(scales)) if scales else 1.0)
+    frame_px = float(np.median(scales)) if scales else 1.0
+    return ViewTransforms(matrices, present, frame_px, view.size_hw)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -312,4 +312,5 @@ def _joined_transforms(parts: Sequence[ViewTransforms]) -> ViewTransforms:
         np.concatenate([part.matrices for part in parts]),
         np.concatenate([part.present for part in parts]),
         float(np.average(sizes, weights=counts)) if any(counts) else sizes[0],
+        parts[0].size_hw,
     )

@@ -333,6 +333,14 @@ def test_smaller_crops_do_not_alias_either(tmp_path: Path) -> None:
     assert quarter < 0.75 * half
 
 
+def test_crops_of_another_size_than_gathered_are_refused(tmp_path: Path) -> None:
+    faces = _gather(tmp_path, PICTURES[:1])
+    view = replace(VIEWS.views["eyes"], size_hw=(32, 64))
+    crop = CropSpec({"face": VIEWS.views["face"], "eyes": view})
+    with pytest.raises(ValueError, match=r"'eyes' has crops of \(32, 64\).*for \(32, 32\)"):
+        Batches(faces, crop, no_augmentation(), 0, CPU)
+
+
 def test_filters_see_the_window_without_what_fills_it_up(tmp_path: Path) -> None:
     filters = FilterSettings(equalise=1.0)
     pictures = [(_smooth(40, 44, 7), _face(20, 20, 26)), PICTURES[1]]
