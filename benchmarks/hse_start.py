@@ -64,12 +64,12 @@ def fill_face(backbone: MobileNet, teacher: HseMobileNet) -> None:
 
 
 @torch.no_grad()
-def fill_dense(model: MultiCropResNet, teacher: HseMobileNet, face: str = FACE) -> None:
-    """Set the dense layer and the head; `face` is the view that has the teacher's features."""
+def fill_dense(model: MultiCropResNet, teacher: HseMobileNet) -> None:
+    """Set the dense layer and the head; the face has the teacher's features."""
     start = 0
     for name, view in model.settings.views.items():
         columns = model.joint.weight[:, start : start + view.backbone.features]
-        if name == face:
+        if name == FACE:
             columns.copy_(teacher.features.weight)
         else:
             nn.init.kaiming_normal_(columns, nonlinearity="relu")
@@ -86,7 +86,7 @@ def fill_dense(model: MultiCropResNet, teacher: HseMobileNet, face: str = FACE) 
         head.bias[index] = teacher.ages.bias[row] - LESS_PER_YEAR * abs(age - 1 - row)
 
 
-def fill_others(model: MultiCropResNet, weights: Mapping[str, Tensor], face: str = FACE) -> None:
+def fill_others(model: MultiCropResNet, weights: Mapping[str, Tensor]) -> None:
     """Copy the streams of all views but the face's, and what stands for a missing one."""
     state = model.state_dict()
     for name in model.settings.views:
@@ -94,7 +94,7 @@ def fill_others(model: MultiCropResNet, weights: Mapping[str, Tensor], face: str
             own = key.startswith((f"backbones.{name}.", f"auxiliary.{name}.")) or (
                 key == f"absent.{name}"
             )
-            if own and name != face:
+            if own and name != FACE:
                 state[key].copy_(weights[key])
 
 

@@ -31,6 +31,7 @@ from agebench.protocols import no_progress
 from agebench.runtimes.onnx_reading import with_full_weights
 from agebench.train.batches import Batches
 from agebench.train.checkpoint import Checkpoint
+from agebench.train.face_cache import TrainingFaces
 from agebench.train.layers import BatchNorm, Block
 from agebench.train.loop import BEST_FILE
 from agebench.train.losses import LOSSES
@@ -92,6 +93,15 @@ def fill(model: MultiCropResNet, weights: dict[str, Tensor]) -> None:
         start += len(row)
 
 
+def folded(file: Path, settings: TrainSettings) -> MultiCropResNet:
+    """Return the network of a file, as exported: its normalisations only add their bias."""
+    model = build_network(settings.model, LOSSES[settings.loss.name].head)
+    if not isinstance(model, MultiCropResNet):
+        raise SystemExit("expected settings of a multi-crop network")
+    fill(model.eval(), stored_weights(file))
+    return model
+
+
 @torch.no_grad()
 def unfold(model: MultiCropResNet, batches: Iterator[tuple[Any, Any]]) -> None:
     """Rescale the filters and set each normalisation's statistics to those of its input."""
@@ -125,11 +135,12 @@ def unfold(model: MultiCropResNet, batches: Iterator[tuple[Any, Any]]) -> None:
         norm.running_var.copy_(spread * factor.square())  # type: ignore[union-attr]  # as above
 
 
-def views(settings: TrainSettings, pictures: TrainingPictures) -> Iterator[tuple[Any, Any]]:
-    """Yield augmented batches from a fraction of the training part."""
-    faces = pictures.gather(settings.data.train_part, fraction=0.25)
+def views(
+    settings: TrainSettings, faces: TrainingFaces, count: int = BATCHES
+) -> Iterator[tuple[Any, Any]]:
+    """Yield augmented batches of faces."""
     batches = Batches(faces, settings.model.crop, settings.augment, 0, torch.device("cpu"))
-    for step in range(BATCHES):
+    for step in range(count):
         rows = np.random.default_rng(step).integers(0, len(faces), settings.batch)
         batch = batches.views(batches.gather(step, rows, slice(None)))
         yield batch.pixels, batch.present
@@ -144,10 +155,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
     settings = read_settings(arguments.settings, texts={"data.root": arguments.root})
-    model = build_network(settings.model, LOSSES[settings.loss.name].head)
-    if not isinstance(model, MultiCropResNet):
-        raise SystemExit("expected settings of a multi-crop network")
-    fill(model.eval(), stored_weights(arguments.file))
+    model = folded(arguments.file, settings)
     probe = {
         name: torch.rand(4, 3, *view.size_hw) * 255 for name, view in settings.model.views.items()
     }
@@ -155,7 +163,7 @@ def main() -> None:
     with torch.no_grad():
         before = model(probe, present).final
     pictures = TrainingPictures.of(settings, no_progress)
-    unfold(model, views(settings, pictures))
+    unfold(model, views(settings, pictures.gather(settings.data.train_part, fraction=0.25)))
     with torch.no_grad():
         after = model(probe, present).final
     print(f"largest change of a logit on noise: {float((after - before).abs().max()):.2e}")

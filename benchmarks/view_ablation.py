@@ -1,51 +1,56 @@
 """Do eyes and mouth help?  Networks with and without them, trained alike from good streams.
 
     python -m benchmarks.view_ablation pretrained/multicrop-resnet-10.toml --root UTKFACE \
-        --fgnet FGNET --face LISTS/hse-2/hse.safetensors --others RUN11/best.safetensors \
-        --kept KEPT.json
+        --fgnet FGNET --kept KEPT.json
 
-Every row starts from streams that were trained before, as the bundled network did
-(benchmarks/hse_start.py): its face's from the fine-tuned `hse-mobilenet`, those of eyes and mouth
-from a network that learned from all of them together.  All are trained on UTKFace alone.  The rows
-of one seed have the same pictures, samples, steps and settings; `FACE_PX` keeps this to minutes a
-row.  "face, larger" looks at the face alone, for somewhat more operations than the three streams:
-it is what the time of eyes and mouth could be spent on instead.  Errors are on the validation part
-and, never trained on, FG-NET's subjects 1 to 20; differences are paired, over pictures or people,
-of errors averaged over the seeds that a row has.
-The same command resumes an interrupted run; with --seeds 0 it writes the tables of what there is.
+Every row starts from streams of the bundled `multicrop-resnet` (benchmarks/read_back.py), where all
+learned together from several sets, with views withheld at random, and which was chosen on the very
+sets measured here: rows of face, eyes and mouth start as that network with the others withheld.
+Single eyes, the original and early fusion start from streams that never saw such crops, so a loss
+there may be one of too few steps.  All rows are then trained on UTKFace alone.  Those of one seed
+have the same pictures, samples, steps and settings, but that a single view is never withheld;
+numbers are bfloat16, and `FACE_PX` keeps this to minutes a row.  "face, larger" looks at the face
+alone, for about the operations of the three streams: it is what the time of eyes and mouth could be
+spent on instead.  Errors are on the validation part and, never trained on, FG-NET's subjects 1 to
+20; differences are paired, over pictures or people, of errors averaged over the seeds that both
+rows have.
+The same command resumes an interrupted run; with --row it trains these rows alone, and with
+--seeds 0 it writes the tables of what there is.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from agebench.datasets.base import limit
 from agebench.export.multi_crop import multi_crop_candidate
 from agebench.harness.environment import describe_environment
 from agebench.metrics.intervals import mean_interval
+from agebench.modelfiles.manifest import bundled_dir
 from agebench.protocols import no_progress
 from agebench.registry.plugins import load_dataset, load_detector
-from agebench.runtimes.base import Model, ModelSource, Tensor, use_threads
+from agebench.runtimes.base import Model, ModelSource, use_threads
+from agebench.runtimes.base import Tensor as Numbers
 from agebench.runtimes.model_cost import model_cost
 from agebench.runtimes.opening import open_model
 from agebench.runtimes.torch_graph import read_graph
-from agebench.train.checkpoint import read_checkpoint
 from agebench.train.distributed import DistributedContext
 from agebench.train.evaluate import predicted_years, using_weights
 from agebench.train.face_cache import TrainingFaces, gather_faces
 from agebench.train.loop import Trainer
 from agebench.train.losses import LOSSES
-from agebench.train.mobilenet import MobileNet
 from agebench.train.model_settings import ModelSettings, ViewSettings
 from agebench.train.networks import MultiCropResNet
 from agebench.train.settings import TrainSettings, read_settings
@@ -53,22 +58,53 @@ from agebench.trainer.pictures import TrainingPictures
 from agebench.types import Floats, plain
 from agebench.util.files import write_whole
 from benchmarks.ablation import SPANS
-from benchmarks.hse_start import fill_dense, fill_face, fill_others
-from benchmarks.hse_teacher import started
+from benchmarks.read_back import folded, unfold, views
 
 RESULTS = Path(__file__).parent / "results" / "view_ablation.json"
-FACE_PX, LARGER_PX = 96, 128
+FACE_PX, LARGER_PX = 96, 112
 LARGER = "larger"
 """Name of the larger face's view; the others are those of the settings."""
 
+EARLY = "face + eyes + mouth, early fusion"
 ROWS: Mapping[str, tuple[str, ...]] = {
     "face": ("face",),
     "face + eyes + mouth": ("face", "eyes", "mouth"),
     "face, larger": (LARGER,),
     "face + eyes": ("face", "eyes"),
     "face + mouth": ("face", "mouth"),
+    "face + left eye + right eye + mouth": ("face", "eye_left", "eye_right", "mouth"),
+    "face + eyes + mouth + original": ("face", "eyes", "mouth", "original"),
+    EARLY: ("face", "eyes_square", "mouth_square"),
 }
 """Views of each row."""
+
+EYE_HW = (64, 64)
+"""Height and width of the crop of one eye, pixels."""
+
+FILE = "multicrop-resnet"
+"""The bundled file that the streams are read back from."""
+
+STREAMS: Mapping[str, str] = {
+    "face": "face",
+    LARGER: "face",
+    "original": "face",
+    "eyes": "eyes",
+    "eye_left": "eyes",
+    "eye_right": "eyes",
+    "eyes_square": "face",
+    "mouth": "mouth",
+    "mouth_square": "face",
+}
+"""Of each view, the view whose stream in that file it starts from."""
+
+SHARES = {"original": 0.1, "eye_left": 0.5, "eye_right": 0.5}
+"""Of the dense layer's weights for that stream, at the start; the face has the rest."""
+
+TYPICAL_BATCHES = 6
+"""Number of batches that their normalisations are set with."""
+
+EARLY_SCALE = 0.1
+"""Of the first filters on the further views, relative to those on the face."""
 
 BASES = ("face", "face + eyes + mouth")
 """Rows that the others are compared with."""
@@ -84,26 +120,38 @@ Faces: TypeAlias = Mapping[str, tuple[TrainingFaces, Sequence[Hashable] | None]]
 
 def all_views(settings: TrainSettings) -> TrainSettings:
     """Return settings with the views of every row, and no further sets."""
-    face = settings.model.views["face"]
+    own = settings.model.views
+    face, eyes = own["face"], own["eyes"]
     views: dict[str, ViewSettings] = {
-        **settings.model.views,
+        **own,
         "face": replace(face, size_hw=(FACE_PX, FACE_PX)),
         LARGER: replace(face, size_hw=(LARGER_PX, LARGER_PX)),
+        "original": replace(face, region="original", size_hw=(FACE_PX, FACE_PX)),
+        **{name: replace(eyes, region=name, size_hw=EYE_HW) for name in ("eye_left", "eye_right")},
+        # For early fusion, all views are of one size and go through one network, the face's.
+        **{
+            f"{name}_square": replace(own[name], size_hw=(FACE_PX, FACE_PX))
+            for name in ("eyes", "mouth")
+        },
     }
     return replace(
         settings,
         model=replace(settings.model, views=views),
         data=replace(settings.data, extra={}),
+        precision="bf16",
     )
 
 
 def row_settings(settings: TrainSettings, row: str, seed: int, epochs: int) -> TrainSettings:
     """Return settings of one row and seed."""
-    views = {name: settings.model.views[name] for name in ROWS[row]}
-    dropout = settings.model.view_dropout if len(views) > 1 else 0.0
+    model = settings.model
+    views = {name: model.views[name] for name in ROWS[row]}
+    dropout = model.view_dropout if len(views) > 1 else 0.0
     return replace(
         settings,
-        model=replace(settings.model, views=views, view_dropout=dropout),
+        model=replace(
+            model, views=views, view_dropout=dropout, fusion="early" if row == EARLY else "late"
+        ),
         bootstrap=replace(settings.bootstrap, seed=seed),
         stability=replace(settings.stability, min_epochs=epochs),
         epochs=epochs,
@@ -111,18 +159,91 @@ def row_settings(settings: TrainSettings, row: str, seed: int, epochs: int) -> T
     )
 
 
-def started_network(settings: TrainSettings, face: Path, others: Path) -> MultiCropResNet:
-    """Return a row's network with streams that were trained before."""
-    torch.manual_seed(settings.seed)
-    model, teacher = MultiCropResNet(settings.model), started(face)
-    name = next(iter(settings.model.views))
-    backbone = model.backbones[name]
-    if not isinstance(backbone, MobileNet):
-        raise SystemExit("expected a face stream of kind mobilenet")
-    fill_face(backbone, teacher)
-    fill_dense(model, teacher, name)
-    fill_others(model, read_checkpoint(others).averaged, name)
+def normalised(
+    model: MultiCropResNet, settings: TrainSettings, train: TrainingFaces
+) -> MultiCropResNet:
+    """Return a row's network with normalisations set for pictures that it will train on.
+
+    Until then they only add their bias, as in the file.  Its ages in evaluation stay the same.
+    """
+    unfold(model.eval(), views(settings, train, TYPICAL_BATCHES))
     return model
+
+
+@torch.no_grad()
+def started_network(settings: TrainSettings, own: MultiCropResNet) -> MultiCropResNet:
+    """Return a row's network with streams that were trained before.
+
+    Args:
+        settings: of the row.
+        own: the bundled file's network, as `benchmarks.read_back.folded` returns it.
+    """
+    torch.manual_seed(settings.seed)
+    model = MultiCropResNet(settings.model)
+    if settings.model.fusion == "early":
+        fill_early(model, own)
+    else:
+        for name in settings.model.views:
+            stream = STREAMS[name]
+            model.backbones[name].load_state_dict(own.backbones[stream].state_dict())
+            model.absent[name].copy_(own.absent[stream])
+        fill_joint(model, own)
+    model.head.load_state_dict(own.head.state_dict())
+    return model
+
+
+def parts(model: MultiCropResNet) -> Iterator[tuple[str, Tensor]]:
+    """Yield each view of a network with its columns of the dense layer's weights, to be changed."""
+    start = 0
+    for name, view in model.settings.views.items():
+        yield name, model.joint.weight[:, start : start + view.backbone.features]
+        start += view.backbone.features
+
+
+def withheld(own: MultiCropResNet, streams: Collection[str]) -> Tensor:
+    """Return the dense layer's bias where the bundled network is shown `streams` alone.
+
+    What it has learned to take for a missing view is constant.
+    """
+    bias = own.joint.bias.clone()
+    for name, columns in parts(own):
+        if name not in streams:
+            bias += columns @ own.absent[name]
+    return bias
+
+
+def fill_joint(model: MultiCropResNet, own: MultiCropResNet) -> None:
+    """Start the dense layer as the bundled network's, from which other views are withheld.
+
+    Views of one stream share its weights.
+    """
+    trained = dict(parts(own))
+    model.joint.bias.copy_(withheld(own, {STREAMS[name] for name in model.settings.views}))
+    for name, columns in parts(model):
+        share = SHARES.get(name, 1.0)
+        if name == "face" and "original" in model.settings.views:
+            share = 1 - SHARES["original"]
+        columns.copy_(trained[STREAMS[name]] * share)
+
+
+def fill_early(model: MultiCropResNet, own: MultiCropResNet) -> None:
+    """Start the network of all views as the face's, with small first filters on the others.
+
+    The first layer has the planes of each view and one that says whether it is present.
+    """
+    state = model.backbones["all"].state_dict()
+    for name, value in own.backbones["face"].state_dict().items():
+        if state[name].shape == value.shape:
+            state[name].copy_(value)
+            continue
+        planes = value.shape[1]
+        state[name].zero_()
+        for index in range(len(model.settings.views)):
+            first = index * (planes + 1)
+            scale = EARLY_SCALE if index else 1.0
+            state[name][:, first : first + planes].copy_(value * scale)
+    model.joint.weight.copy_(dict(parts(own))["face"])
+    model.joint.bias.copy_(withheld(own, {"face"}))
 
 
 def train_row(
@@ -155,7 +276,7 @@ def costs(rows: Mapping[str, ModelSettings], repeats: int = 200) -> dict[str, di
         Of each row "macs" and "ms".
     """
     rng = np.random.default_rng(0)
-    opened: dict[str, tuple[Model, dict[str, Tensor]]] = {}
+    opened: dict[str, tuple[Model, dict[str, Numbers]]] = {}
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder, use_threads(1):
         for row, settings in rows.items():
@@ -165,7 +286,7 @@ def costs(rows: Mapping[str, ModelSettings], repeats: int = 200) -> dict[str, di
             source = ModelSource("onnx", path)
             shapes = {name: (1, *shape) for name, shape in read_graph(path).shapes.items()}
             found[row] = {"macs": model_cost(source, shapes).macs or 0}
-            pixels: dict[str, Tensor] = {
+            pixels: dict[str, Numbers] = {
                 name: rng.uniform(1, 255, shape).astype(np.float32)
                 for name, shape in shapes.items()
             }
@@ -286,11 +407,31 @@ def table(held: Mapping[str, Any]) -> str:
 
 
 def differs(found: Mapping[str, Any] | None) -> str:
-    """Return a difference with its interval as the page shows it; "" if there is none."""
-    if found is None:
+    """Return a difference with its interval as the page shows it; "" without either."""
+    if found is None or found["interval"] is None:
         return ""
     low, high = found["interval"]
     return f"{found['years']:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
+def start_file() -> Path:
+    """Return the bundled file that the streams are from."""
+    return bundled_dir() / f"{FILE}.onnx"
+
+
+def finished(path: Path, made: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the finished runs of a file, or none if it does not exist.
+
+    Raises:
+        SystemExit: they were made in another way.
+    """
+    if not path.exists():
+        return {}
+    stored = json.loads(path.read_text())
+    if stored["made"] != made:
+        raise SystemExit(f"{path} has runs of {stored['made']}, expected {made}: name another file")
+    runs: dict[str, Any] = stored["runs"]
+    return runs
 
 
 def finish(held: dict[str, Any], kept: Mapping[str, Any], sets: Faces) -> None:
@@ -307,35 +448,42 @@ def main() -> None:
     parser.add_argument("settings", type=Path)
     parser.add_argument("--root", required=True, help="data.root: UTKFace")
     parser.add_argument("--fgnet", type=Path, required=True)
-    parser.add_argument("--face", type=Path, required=True, help="hse.safetensors")
-    parser.add_argument("--others", type=Path, required=True, help="checkpoint with eyes and mouth")
-    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--row", dest="rows", action="append", choices=ROWS, help="only these")
     parser.add_argument("--kept", type=Path, required=True, help="file for finished runs")
     args = parser.parse_args()
     everything = all_views(read_settings(args.settings, texts={"data.root": args.root}))
     train, sets = gathered(everything, args.fgnet)
     rows = {row: row_settings(everything, row, 0, args.epochs) for row in ROWS}
+    made: dict[str, Any] = {
+        "recipe": args.settings.name,
+        "start": hashlib.sha256(start_file().read_bytes()).hexdigest(),
+        "steps": args.epochs * (everything.bootstrap.size // everything.batch),
+        "train": len(train),
+    }
+    kept = finished(args.kept, made)
+    missing = [
+        (row, seed)
+        for seed in range(args.seeds)
+        for row in args.rows or ROWS
+        if f"{row} / {seed}" not in kept
+    ]
+    own = folded(start_file(), read_settings(args.settings))
+    for row, seed in missing:
+        settings = row_settings(everything, row, seed, args.epochs)
+        start = normalised(started_network(settings, own), settings, train)
+        kept[f"{row} / {seed}"] = run = train_row(settings, train, sets, start)
+        write_whole(args.kept, json.dumps({"made": made, "runs": kept}) + "\n")
+        print(f"{row} / {seed}", *run["epochs_mae"], flush=True)
     held: dict[str, Any] = {
         "made": {
-            "recipe": args.settings.name,
-            "steps": args.epochs * (everything.bootstrap.size // everything.batch),
-            "train": len(train),
+            **made,
             "environment": plain(describe_environment()),
             "torch": torch.__version__,
         },
         "costs": costs({row: settings.model for row, settings in rows.items()}),
     }
-    kept = json.loads(args.kept.read_text()) if args.kept.exists() else {}
-    for seed in range(args.seeds):
-        for row in ROWS:
-            if f"{row} / {seed}" in kept:
-                continue
-            settings = row_settings(everything, row, seed, args.epochs)
-            start = started_network(settings, args.face, args.others)
-            kept[f"{row} / {seed}"] = train_row(settings, train, sets, start)
-            write_whole(args.kept, json.dumps(kept) + "\n")
-            print(f"{row} / {seed}", *kept[f"{row} / {seed}"]["epochs_mae"], flush=True)
     finish(held, kept, sets)
 
 
