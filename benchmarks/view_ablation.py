@@ -25,24 +25,21 @@ import hashlib
 import json
 import tempfile
 import time
-from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from agebench.datasets.base import limit
 from agebench.export.multi_crop import multi_crop_candidate
 from agebench.harness.environment import describe_environment
 from agebench.metrics.intervals import mean_interval
-from agebench.modelfiles.manifest import bundled_dir
 from agebench.protocols import no_progress
 from agebench.registry.plugins import load_dataset, load_detector
-from agebench.runtimes.base import Model, ModelSource, use_threads
-from agebench.runtimes.base import Tensor as Numbers
+from agebench.runtimes.base import Model, ModelSource, Tensor, use_threads
 from agebench.runtimes.model_cost import model_cost
 from agebench.runtimes.opening import open_model
 from agebench.runtimes.torch_graph import read_graph
@@ -58,12 +55,11 @@ from agebench.trainer.pictures import TrainingPictures
 from agebench.types import Floats, plain
 from agebench.util.files import write_whole
 from benchmarks.ablation import SPANS
-from benchmarks.read_back import folded, unfold, views
+from benchmarks.read_back import folded
+from benchmarks.view_starts import LARGER, normalised, start_file, started_network
 
 RESULTS = Path(__file__).parent / "results" / "view_ablation.json"
 FACE_PX, LARGER_PX = 96, 112
-LARGER = "larger"
-"""Name of the larger face's view; the others are those of the settings."""
 
 EARLY = "face + eyes + mouth, early fusion"
 ROWS: Mapping[str, tuple[str, ...]] = {
@@ -80,31 +76,6 @@ ROWS: Mapping[str, tuple[str, ...]] = {
 
 EYE_HW = (64, 64)
 """Height and width of the crop of one eye, pixels."""
-
-FILE = "multicrop-resnet"
-"""The bundled file that the streams are read back from."""
-
-STREAMS: Mapping[str, str] = {
-    "face": "face",
-    LARGER: "face",
-    "original": "face",
-    "eyes": "eyes",
-    "eye_left": "eyes",
-    "eye_right": "eyes",
-    "eyes_square": "face",
-    "mouth": "mouth",
-    "mouth_square": "face",
-}
-"""Of each view, the view whose stream in that file it starts from."""
-
-SHARES = {"original": 0.1, "eye_left": 0.5, "eye_right": 0.5}
-"""Of the dense layer's weights for that stream, at the start; the face has the rest."""
-
-TYPICAL_BATCHES = 6
-"""Number of batches that their normalisations are set with."""
-
-EARLY_SCALE = 0.1
-"""Of the first filters on the further views, relative to those on the face."""
 
 BASES = ("face", "face + eyes + mouth")
 """Rows that the others are compared with."""
@@ -159,93 +130,6 @@ def row_settings(settings: TrainSettings, row: str, seed: int, epochs: int) -> T
     )
 
 
-def normalised(
-    model: MultiCropResNet, settings: TrainSettings, train: TrainingFaces
-) -> MultiCropResNet:
-    """Return a row's network with normalisations set for pictures that it will train on.
-
-    Until then they only add their bias, as in the file.  Its ages in evaluation stay the same.
-    """
-    unfold(model.eval(), views(settings, train, TYPICAL_BATCHES))
-    return model
-
-
-@torch.no_grad()
-def started_network(settings: TrainSettings, own: MultiCropResNet) -> MultiCropResNet:
-    """Return a row's network with streams that were trained before.
-
-    Args:
-        settings: of the row.
-        own: the bundled file's network, as `benchmarks.read_back.folded` returns it.
-    """
-    torch.manual_seed(settings.seed)
-    model = MultiCropResNet(settings.model)
-    if settings.model.fusion == "early":
-        fill_early(model, own)
-    else:
-        for name in settings.model.views:
-            stream = STREAMS[name]
-            model.backbones[name].load_state_dict(own.backbones[stream].state_dict())
-            model.absent[name].copy_(own.absent[stream])
-        fill_joint(model, own)
-    model.head.load_state_dict(own.head.state_dict())
-    return model
-
-
-def parts(model: MultiCropResNet) -> Iterator[tuple[str, Tensor]]:
-    """Yield each view of a network with its columns of the dense layer's weights, to be changed."""
-    start = 0
-    for name, view in model.settings.views.items():
-        yield name, model.joint.weight[:, start : start + view.backbone.features]
-        start += view.backbone.features
-
-
-def withheld(own: MultiCropResNet, streams: Collection[str]) -> Tensor:
-    """Return the dense layer's bias where the bundled network is shown `streams` alone.
-
-    What it has learned to take for a missing view is constant.
-    """
-    bias = own.joint.bias.clone()
-    for name, columns in parts(own):
-        if name not in streams:
-            bias += columns @ own.absent[name]
-    return bias
-
-
-def fill_joint(model: MultiCropResNet, own: MultiCropResNet) -> None:
-    """Start the dense layer as the bundled network's, from which other views are withheld.
-
-    Views of one stream share its weights.
-    """
-    trained = dict(parts(own))
-    model.joint.bias.copy_(withheld(own, {STREAMS[name] for name in model.settings.views}))
-    for name, columns in parts(model):
-        share = SHARES.get(name, 1.0)
-        if name == "face" and "original" in model.settings.views:
-            share = 1 - SHARES["original"]
-        columns.copy_(trained[STREAMS[name]] * share)
-
-
-def fill_early(model: MultiCropResNet, own: MultiCropResNet) -> None:
-    """Start the network of all views as the face's, with small first filters on the others.
-
-    The first layer has the planes of each view and one that says whether it is present.
-    """
-    state = model.backbones["all"].state_dict()
-    for name, value in own.backbones["face"].state_dict().items():
-        if state[name].shape == value.shape:
-            state[name].copy_(value)
-            continue
-        planes = value.shape[1]
-        state[name].zero_()
-        for index in range(len(model.settings.views)):
-            first = index * (planes + 1)
-            scale = EARLY_SCALE if index else 1.0
-            state[name][:, first : first + planes].copy_(value * scale)
-    model.joint.weight.copy_(dict(parts(own))["face"])
-    model.joint.bias.copy_(withheld(own, {"face"}))
-
-
 def train_row(
     settings: TrainSettings, train: TrainingFaces, sets: Faces, start: MultiCropResNet
 ) -> dict[str, Any]:
@@ -276,7 +160,7 @@ def costs(rows: Mapping[str, ModelSettings], repeats: int = 200) -> dict[str, di
         Of each row "macs" and "ms".
     """
     rng = np.random.default_rng(0)
-    opened: dict[str, tuple[Model, dict[str, Numbers]]] = {}
+    opened: dict[str, tuple[Model, dict[str, Tensor]]] = {}
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder, use_threads(1):
         for row, settings in rows.items():
@@ -286,7 +170,7 @@ def costs(rows: Mapping[str, ModelSettings], repeats: int = 200) -> dict[str, di
             source = ModelSource("onnx", path)
             shapes = {name: (1, *shape) for name, shape in read_graph(path).shapes.items()}
             found[row] = {"macs": model_cost(source, shapes).macs or 0}
-            pixels: dict[str, Numbers] = {
+            pixels: dict[str, Tensor] = {
                 name: rng.uniform(1, 255, shape).astype(np.float32)
                 for name, shape in shapes.items()
             }
@@ -412,11 +296,6 @@ def differs(found: Mapping[str, Any] | None) -> str:
         return ""
     low, high = found["interval"]
     return f"{found['years']:+.3f} ({low:+.3f} to {high:+.3f})"
-
-
-def start_file() -> Path:
-    """Return the bundled file that the streams are from."""
-    return bundled_dir() / f"{FILE}.onnx"
 
 
 def finished(path: Path, made: Mapping[str, Any]) -> dict[str, Any]:
