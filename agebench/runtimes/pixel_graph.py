@@ -9,19 +9,20 @@ Runtime itself computes the tables, with the operations that are removed.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from agebench.errors import ModelError
 from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource, Tensor
+from agebench.runtimes.graph_index import GraphIndex
 from agebench.runtimes.onnx_runtime import OnnxRuntimeModel
+from agebench.runtimes.pixel_blocks import blocks_of, give_blocks
 from agebench.types import Image
 from agebench.vision.opencv import cv2
 
@@ -52,6 +53,13 @@ class PixelModel:
         self._names, self._pixels = source.inputs, source.pixels
         model = onnx.ModelProto.FromString(source.read())
         self._replaced = split_pixels(model, source.pixels, source.path)
+        # Mirror images are made of planes.
+        straight = [item.name for item in self._replaced if item.is_rounded and not item.mirrored]
+        if straight:
+            blocks = give_blocks(model.graph, straight)
+            self._replaced = tuple(
+                replace(item, in_blocks=item.name in blocks) for item in self._replaced
+            )
         if self._replaced:
             source = replace(source, data=model.SerializeToString())
         self._model = OnnxRuntimeModel(source)
@@ -89,19 +97,28 @@ class PixelInput:
         view: the pixels in it.
         mirrored: the view whose mirror images follow in the batch; "" for none.
         table: value of each level of each channel, float32 or uint8 (3, 256).
+        in_blocks: it takes blocks of pixels, see `pixel_blocks`.
     """
 
     name: str
     view: str
     mirrored: str
     table: Tensor
+    in_blocks: bool = False
+
+    @property
+    def is_rounded(self) -> bool:
+        """Whether the input has 8 bits."""
+        return self.table.dtype == np.uint8
 
     def values(self, pixels: Mapping[str, Image]) -> Tensor:
-        """Return the input, (n, 3, height, width), or 2 n with mirror images.
+        """Return the input, (n, 3, height, width), or 2 n with mirror images, or blocks.
 
         Args:
             pixels: of each view, uint8 (n, height, width, 3), contiguous.
         """
+        if self.in_blocks:
+            return blocks_of(self._rounded(pixels[self.view]))
         planes = self._looked_up(pixels[self.view], 2 if self.mirrored else 1)
         if self.mirrored:
             count, width = len(planes) // 2, planes.shape[-1]
@@ -110,6 +127,12 @@ class PixelInput:
                 straight = self._looked_up(pixels[self.mirrored])
             cv2.flip(straight.reshape(-1, width), 1, planes[count:].reshape(-1, width))
         return planes
+
+    def _rounded(self, pixels: Image) -> Image:
+        """Return the values of n pictures, uint8 (n, height, width, 3)."""
+        rows = pixels.reshape(-1, *pixels.shape[2:])
+        table = np.ascontiguousarray(self.table.T).reshape(1, _LEVELS, _CHANNELS)
+        return np.asarray(cv2.LUT(rows, table), np.uint8).reshape(pixels.shape)
 
     def _looked_up(self, pixels: Image, times: int = 1) -> Tensor:
         """Return the values of n pictures, (n, 3, height, width), and room for some times n."""
@@ -154,7 +177,7 @@ def split_pixels(
     Returns:
         The inputs that replace views; empty if the graph has another form.
     """
-    graph = _GraphIndex(model.graph)
+    graph = GraphIndex(model.graph)
     starts = [start for view in views if (start := _start(graph, view, views)) is not None]
     if not starts:
         return ()
@@ -172,7 +195,7 @@ def split_pixels(
     return inputs
 
 
-def _start(graph: _GraphIndex, view: str, views: Sequence[str]) -> _Start | None:
+def _start(graph: GraphIndex, view: str, views: Sequence[str]) -> _Start | None:
     shape = graph.input_shape(view)
     if len(shape) != 4 or shape[1] != _CHANNELS:
         return None
@@ -189,7 +212,7 @@ def _start(graph: _GraphIndex, view: str, views: Sequence[str]) -> _Start | None
     return _Start(view, mirrored, begin, tuple(steps), end) if steps else None
 
 
-def _mirror_of(graph: _GraphIndex, node: onnx.NodeProto, view: str) -> str:
+def _mirror_of(graph: GraphIndex, node: onnx.NodeProto, view: str) -> str:
     """Return the view whose mirror images the node puts behind the pixels of `view`; or ""."""
     if node.op_type != "Concat" or (len(node.input), len(node.output)) != (2, 1):
         return ""
@@ -206,7 +229,7 @@ def _mirror_of(graph: _GraphIndex, node: onnx.NodeProto, view: str) -> str:
     return other if fits else ""
 
 
-def _pointwise_user(graph: _GraphIndex, value: str) -> onnx.NodeProto | None:
+def _pointwise_user(graph: GraphIndex, value: str) -> onnx.NodeProto | None:
     """Return the only node that takes a value, if it treats all pixels of a channel alike."""
     node = graph.only_user(value)
     if node is None or node.op_type not in _POINTWISE or graph.attributes(node):
@@ -245,7 +268,7 @@ def _replace_starts(
     graph: onnx.GraphProto, views: Sequence[str], replaced: Sequence[PixelInput]
 ) -> None:
     """Give the graph its new inputs, and remove the nodes that are not needed any more."""
-    index = _GraphIndex(graph)
+    index = GraphIndex(graph)
     outputs = [item.name for item in graph.output]
     nodes = _needed(graph.node, outputs, {item.name for item in replaced})
     used = {name for node in nodes for name in node.input}
@@ -273,65 +296,3 @@ def _value_info(item: PixelInput, shape: Sequence[int]) -> onnx.ValueInfoProto:
     batch = "2 n" if item.mirrored else "n"
     kind = _TYPES[item.table.dtype]
     return helper.make_tensor_value_info(item.name, kind, (batch, channels, height, width))
-
-
-class _GraphIndex:
-    """Nodes, constants and inputs of a graph by name; the graph must not change meanwhile."""
-
-    def __init__(self, graph: onnx.GraphProto) -> None:
-        self._users: defaultdict[str, list[onnx.NodeProto]] = defaultdict(list)
-        self._makers: dict[str, onnx.NodeProto] = {}
-        for node in graph.node:
-            for name in dict.fromkeys(node.input):
-                self._users[name].append(node)
-            self._makers.update(dict.fromkeys(node.output, node))
-        self._tensors = {tensor.name: tensor for tensor in graph.initializer}
-        self._inputs = {item.name: item for item in graph.input}
-        self._outputs = frozenset(item.name for item in graph.output)
-
-    def users(self, value: str) -> Sequence[onnx.NodeProto]:
-        """Return the nodes that take a value, in the graph's order."""
-        return tuple(self._users.get(value, ()))
-
-    def only_user(self, value: str) -> onnx.NodeProto | None:
-        """Return the only node that takes a value, as its first input, if it has one output."""
-        users = self.users(value)
-        alone = len(users) == 1 and users[0].input[0] == value and len(users[0].output) == 1
-        return users[0] if alone and not self.is_output(value) else None
-
-    def maker(self, value: str) -> onnx.NodeProto | None:
-        """Return the node that makes a value; None for inputs and constants."""
-        return self._makers.get(value)
-
-    def is_output(self, value: str) -> bool:
-        """Return whether the graph returns a value."""
-        return value in self._outputs
-
-    def constant(self, name: str) -> Tensor | None:
-        """Return a stored tensor of float32 or whole numbers; None if there is none."""
-        tensor = self._tensors.get(name)
-        kinds = (TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32)
-        if tensor is None or tensor.data_type not in (*kinds, TensorProto.INT64):
-            return None
-        try:
-            return np.asarray(numpy_helper.to_array(tensor))
-        except ValueError:  # fewer numbers than its shape says
-            return None
-
-    def input_shape(self, name: str) -> tuple[int, ...]:
-        """Return the shape of an input, 0 for sides that are not fixed; () if there is no such."""
-        item = self._inputs.get(name)
-        dims = () if item is None else item.type.tensor_type.shape.dim
-        return tuple(dim.dim_value for dim in dims)
-
-    @staticmethod
-    def attributes(node: onnx.NodeProto) -> dict[str, object]:
-        """Return a node's attributes by name: numbers, lists of numbers; None if unreadable."""
-        return {item.name: _value(item) for item in node.attribute}
-
-
-def _value(attribute: onnx.AttributeProto) -> object:
-    try:
-        return helper.get_attribute_value(attribute)
-    except ValueError:  # of an unknown type
-        return None
