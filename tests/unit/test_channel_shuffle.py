@@ -17,6 +17,7 @@ from agebench.runtimes import ModelSource, open_model
 from agebench.runtimes.base import Tensor
 from agebench.runtimes.channel_shuffle import with_gathered_channels
 from agebench.runtimes.cv2dnn import OpenCvModel
+from agebench.types import Face
 from tests.unit.scripts import load_script
 
 SHAPE = (1, 6, 4, 5)
@@ -180,9 +181,18 @@ def test_the_detector_answers_as_before_to_the_bit(shared_dir: Path) -> None:
 @pytest.mark.shared
 @pytest.mark.usefixtures("shared_weights")
 def test_the_benchmark_compares_with_the_file_as_published(parsed: list[bytes]) -> None:
-    script = load_script("benchmarks.channel_shuffle")
-    detectors = {name: make() for name, make in script.WAYS.items()}
+    script = load_script("benchmarks.yolov8_face_speed")
+    detectors = {name: script.WAYS[name]() for name in ("published", "gathered")}
     published, gathered = parsed
     assert gathered == with_gathered_channels(published) != published
     picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     assert detectors["published"].detect(picture) == detectors["gathered"].detect(picture)
+
+
+def test_the_benchmark_says_how_far_faces_are_apart() -> None:
+    differences = load_script("benchmarks.yolov8_face_speed").differences
+    face = Face((0.0, 0.0, 10.0, 10.0), 0.5, ((2.0, 3.0),), "one")
+    moved = Face((0.0, 0.0, 10.0, 10.25), 0.75, ((2.0, 2.0),), "one")
+    assert differences([face, face], [face, moved]) == (1.0, 0.25)
+    assert differences([], []) == (0.0, 0.0)
+    assert differences([face], [face, moved]) == (np.inf, np.inf)

@@ -15,7 +15,13 @@ import pytest
 from PIL import Image as PillowImage
 
 import agebench
-from agebench.errors import AgebenchError, ImageError, UsageError, WeightsUnavailableError
+from agebench.errors import (
+    AgebenchError,
+    ImageError,
+    MissingDependencyError,
+    UsageError,
+    WeightsUnavailableError,
+)
 from agebench.prediction.predictor import (
     AgePredictor,
     ask,
@@ -211,20 +217,32 @@ def test_predict_is_public_and_raises_for_one_picture(tmp_path: Path) -> None:
         agebench.predict(tmp_path / "gone.jpg", estimator="constant", detector="aligned")
 
 
-@pytest.mark.parametrize("missing", [(), ("yolov8-face",), ("yolov8-face", "yunet")])
+@pytest.mark.parametrize(
+    ("missing", "chosen"),
+    [
+        ((), "yolov8-face@onnxruntime"),
+        (("onnxruntime",), "yolov8-face"),
+        (("yolov8-face",), "yunet"),
+        (("onnxruntime", "yolov8-face"), "yunet"),
+        (("yolov8-face", "yunet"), "haar"),
+    ],
+)
 def test_the_best_detector_at_hand_is_taken_and_said(
-    missing: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+    missing: tuple[str, ...], chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def load(name: str) -> FaceDetector:
+    def load(reference: str) -> FaceDetector:
+        name, _, runtime = reference.partition("@")
+        if runtime in missing:
+            raise MissingDependencyError(f"{runtime} is not available. Install it")
         if name in missing:
-            raise WeightsUnavailableError(f"{name}.onnx is not available (expected 1 byte):\n  x")
+            raise WeightsUnavailableError(f"{name} is not available (expected 1 byte):\n  x")
         return Fixed(spec=DetectorSpec(name))
 
     monkeypatch.setattr(defaults, "load_detector", load)
     name, detector, sentence = defaults.best_detector()
-    assert name == detector.spec.name == defaults.BEST_DETECTORS[len(missing)]
-    assert name in sentence
-    assert all(f"{other}.onnx is not available" in sentence for other in missing)
+    assert (name, detector.spec.name) == (chosen, chosen.partition("@")[0])
+    assert f"faces by {chosen}, the best" in sentence
+    assert [sentence.count(f"{other} is not available") for other in missing] == [1] * len(missing)
     assert "\n" not in sentence
 
 
@@ -292,7 +310,7 @@ def test_the_astronaut_has_one_face_with_an_interval(
     answer = agebench.predict(astronaut_bgr)
     (face,) = answer.faces
     assert (answer.detector, *answer.estimators) == (
-        "yolov8-face + tiles",
+        "yolov8-face@onnxruntime + tiles",
         defaults.PREDICT_ESTIMATOR,
     )
     assert face.years is not None
