@@ -73,8 +73,7 @@ def compare(
     if out is not None:
         for name in (RESULT_FILE, PREDICTIONS_FILE):
             refuse_lists(Path(out) / name, where, settings.protocol)
-    # Models are opened inside too: otherwise ONNX Runtime's threads keep spinning after each run
-    # and take processor time from the estimator that is timed next.
+    # Models are opened inside too: their number of threads is set as they are opened.
     with output_folder(out), pinned(settings.threads) as (threads, _):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
         contenders = joined(contenders, everything)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from agebench.errors import AgebenchError, MissingDependencyError, UsageError, WeightsError
+from agebench.errors import AgebenchError, UsageError, WeightsError
 from agebench.protocols import DatasetSpec, EstimatorSpec, FaceDetector
 from agebench.references import parse_reference
 from agebench.registry.plugins import load_detector
@@ -119,14 +119,17 @@ def best_detector() -> tuple[str, FaceDetector, str]:
     passed_over: dict[str, str] = {}
     last = BEST_DETECTORS[-1]
     for reference in BEST_DETECTORS[:-1]:
-        if parse_reference(reference).name in passed_over:  # its file is missing for all runtimes
+        name = parse_reference(reference).name
+        if name in passed_over:  # its file is missing for all runtimes
             continue
         try:
             detector = load_detector(reference)
-        except MissingDependencyError as error:
-            passed_over[reference] = _reason(error)
         except WeightsError as error:
-            passed_over[parse_reference(reference).name] = _reason(error)
+            passed_over[name] = _reason(error)
+        except AgebenchError as error:
+            if reference == name:
+                raise
+            passed_over[reference] = _reason(error)  # that runtime is missing or broken
         else:
             return reference, detector, _sentence(reference, passed_over)
     try:

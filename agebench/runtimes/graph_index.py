@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import AttributeProto, TensorProto, helper, numpy_helper
 
 from agebench.runtimes.base import Tensor
 
@@ -25,6 +25,11 @@ class GraphIndex:
         self._tensors = {tensor.name: tensor for tensor in graph.initializer}
         self._inputs = {item.name: item for item in graph.input}
         self._outputs = frozenset(item.name for item in graph.output)
+        inner = (AttributeProto.GRAPH, AttributeProto.GRAPHS)
+        self.is_plain = len(self._tensors) == len(graph.initializer) and not any(
+            item.type in inner for node in graph.node for item in node.attribute
+        )
+        """No node holds a graph, whose nodes could use any value, and no two constants one name."""
 
     def users(self, value: str) -> Sequence[onnx.NodeProto]:
         """Return the nodes that take a value, in the graph's order."""
@@ -50,10 +55,20 @@ class GraphIndex:
         kinds = (TensorProto.FLOAT, TensorProto.UINT8, TensorProto.INT8, TensorProto.INT32)
         if tensor is None or tensor.data_type not in (*kinds, TensorProto.INT64):
             return None
+        if min(tensor.dims, default=0) < 0:  # of a damaged file
+            return None
         try:
             return np.asarray(numpy_helper.to_array(tensor))
         except ValueError:  # fewer numbers than its shape says
             return None
+
+    def fixed(self, name: str) -> Tensor | None:
+        """Return a `constant` that can't be given as an input."""
+        return None if name in self._inputs else self.constant(name)
+
+    def is_known(self, name: str) -> bool:
+        """Return whether an input, a constant or what a node makes has this name."""
+        return any(name in names for names in (self._inputs, self._tensors, self._makers))
 
     def input_shape(self, name: str) -> tuple[int, ...]:
         """Return the shape of an input, 0 for sides that are not fixed; () if there is no such."""

@@ -69,12 +69,12 @@ def _options(onnxruntime: Any) -> Any:
     options.log_severity_level = 4
     # Its log messages, with colours, would repeat our own error.
     onnxruntime.set_default_logger_severity(4)
+    # Threads that keep spinning after a run slow down whatever comes next, such as another network.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     threads = wanted_threads()
     if threads is not None:
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
-        # Threads that keep spinning after a run would slow down the next timing.
-        options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
 
 

@@ -22,7 +22,7 @@ from agebench.protocols import RuntimeInfo
 from agebench.runtimes.base import ModelSource, Tensor
 from agebench.runtimes.graph_index import GraphIndex
 from agebench.runtimes.onnx_runtime import OnnxRuntimeModel
-from agebench.runtimes.pixel_blocks import blocks_of, give_blocks
+from agebench.runtimes.pixel_blocks import block_levels, blocks_of, give_blocks
 from agebench.types import Image
 from agebench.vision.opencv import cv2
 
@@ -58,7 +58,8 @@ class PixelModel:
         if straight:
             blocks = give_blocks(model.graph, straight)
             self._replaced = tuple(
-                replace(item, in_blocks=item.name in blocks) for item in self._replaced
+                replace(item, levels=block_levels(item.table)) if item.name in blocks else item
+                for item in self._replaced
             )
         if self._replaced:
             source = replace(source, data=model.SerializeToString())
@@ -97,14 +98,14 @@ class PixelInput:
         view: the pixels in it.
         mirrored: the view whose mirror images follow in the batch; "" for none.
         table: value of each level of each channel, float32 or uint8 (3, 256).
-        in_blocks: it takes blocks of pixels, see `pixel_blocks`.
+        levels: of `pixel_blocks.block_levels`, if it takes blocks of pixels; else None.
     """
 
     name: str
     view: str
     mirrored: str
     table: Tensor
-    in_blocks: bool = False
+    levels: Image | None = None
 
     @property
     def is_rounded(self) -> bool:
@@ -117,8 +118,8 @@ class PixelInput:
         Args:
             pixels: of each view, uint8 (n, height, width, 3), contiguous.
         """
-        if self.in_blocks:
-            return blocks_of(self._rounded(pixels[self.view]))
+        if self.levels is not None:
+            return blocks_of(pixels[self.view], self.levels)
         planes = self._looked_up(pixels[self.view], 2 if self.mirrored else 1)
         if self.mirrored:
             count, width = len(planes) // 2, planes.shape[-1]
@@ -127,12 +128,6 @@ class PixelInput:
                 straight = self._looked_up(pixels[self.mirrored])
             cv2.flip(straight.reshape(-1, width), 1, planes[count:].reshape(-1, width))
         return planes
-
-    def _rounded(self, pixels: Image) -> Image:
-        """Return the values of n pictures, uint8 (n, height, width, 3)."""
-        rows = pixels.reshape(-1, *pixels.shape[2:])
-        table = np.ascontiguousarray(self.table.T).reshape(1, _LEVELS, _CHANNELS)
-        return np.asarray(cv2.LUT(rows, table), np.uint8).reshape(pixels.shape)
 
     def _looked_up(self, pixels: Image, times: int = 1) -> Tensor:
         """Return the values of n pictures, (n, 3, height, width), and room for some times n."""

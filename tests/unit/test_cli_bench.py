@@ -182,6 +182,15 @@ def test_onnxruntime_gets_the_threads() -> None:
     assert _options(import_onnxruntime()).intra_op_num_threads == 0
 
 
+@pytest.mark.parametrize("threads", [None, 3])
+def test_threads_of_onnxruntime_do_not_spin_after_a_run(threads: int | None) -> None:
+    from agebench.runtimes.onnx_runtime import _options, import_onnxruntime
+
+    with use_threads(threads):
+        options = _options(import_onnxruntime())
+    assert options.get_session_config_entry("session.force_spinning_stop") == "1"
+
+
 def test_torch_keeps_to_the_threads_it_was_opened_with(tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="training needs PyTorch")
     from agebench.train.checkpoint import Checkpoint

@@ -18,7 +18,7 @@ import agebench
 from agebench.errors import (
     AgebenchError,
     ImageError,
-    MissingDependencyError,
+    ModelError,
     UsageError,
     WeightsUnavailableError,
 )
@@ -230,10 +230,13 @@ def test_predict_is_public_and_raises_for_one_picture(tmp_path: Path) -> None:
 def test_the_best_detector_at_hand_is_taken_and_said(
     missing: tuple[str, ...], chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tried: list[str] = []
+
     def load(reference: str) -> FaceDetector:
         name, _, runtime = reference.partition("@")
+        tried.append(name)
         if runtime in missing:
-            raise MissingDependencyError(f"{runtime} is not available. Install it")
+            raise AgebenchError(f"{runtime} is not available. Install it")
         if name in missing:
             raise WeightsUnavailableError(f"{name} is not available (expected 1 byte):\n  x")
         return Fixed(spec=DetectorSpec(name))
@@ -244,6 +247,14 @@ def test_the_best_detector_at_hand_is_taken_and_said(
     assert f"faces by {chosen}, the best" in sentence
     assert [sentence.count(f"{other} is not available") for other in missing] == [1] * len(missing)
     assert "\n" not in sentence
+    # A file that is missing is not looked for again for another runtime.
+    assert tried.count("yolov8-face") == 1 + ("onnxruntime" in missing)
+
+
+def test_a_detector_that_is_there_and_broken_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(defaults, "load_detector", _raising(ModelError("it is damaged")))
+    with pytest.raises(ModelError, match="it is damaged"):
+        defaults.best_detector()
 
 
 def test_a_detector_asked_for_by_name_is_never_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
