@@ -81,13 +81,13 @@ def markdown(result: BenchResult) -> str:
 
 
 def rounded(value: Any) -> Any:
-    """Return a result with numbers of five digits, which clocks do not exceed.
+    """Return a result with numbers of four digits: thousands of times vary more than that.
 
     >>> rounded({"p50_ms": 8.51234567, "n": [123456, 1.5]})
-    {'p50_ms': 8.5123, 'n': [123456, 1.5]}
+    {'p50_ms': 8.512, 'n': [123456, 1.5]}
     """
     if isinstance(value, float):
-        return float(f"{value:.5g}")
+        return float(f"{value:.4g}")
     if isinstance(value, list):
         return [rounded(item) for item in value]
     if isinstance(value, dict):
