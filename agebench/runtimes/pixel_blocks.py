@@ -109,11 +109,11 @@ def give_blocks(graph: onnx.GraphProto, names: Iterable[str]) -> frozenset[str]:
     """Change a graph so that inputs take blocks of pixels, as `blocks_of` returns them.
 
     Args:
-        graph: has 8-bit inputs, uint8 (n, 3, height, width).
+        graph: with inputs (n, 3, height, width).
         names: of such inputs.
 
     Returns:
-        The names of those whose first convolution goes in steps of two; the others stay.
+        The names of those that go into an 8-bit convolution in steps of two; the others stay.
     """
     index = GraphIndex(graph)
     if not index.is_plain:
@@ -133,13 +133,14 @@ def _first_convolution(graph: GraphIndex, name: str) -> _FirstConvolution | None
     rounds = _user(graph, convolution.output[0], "QuantizeLinear")
     if rounds is None or not all(_has_one_scale(graph, node) for node in (makes_real, rounds)):
         return None
-    weights = _weights(graph, convolution.input[1])
-    axes = (
-        _axes(convolution, graph.input_shape(name)[2:], weights[1].shape[2:]) if weights else None
-    )
-    if weights is None or axes is None:
+    found = _weights(graph, convolution.input[1])
+    if found is None:
         return None
-    return _FirstConvolution(name, makes_real, convolution, weights[1], weights[0], axes)
+    weights_name, weights = found
+    axes = _axes(convolution, graph.input_shape(name)[2:], weights.shape[2:])
+    if axes is None:
+        return None
+    return _FirstConvolution(name, makes_real, convolution, weights, weights_name, axes)
 
 
 def _user(graph: GraphIndex, value: str, kind: str) -> onnx.NodeProto | None:

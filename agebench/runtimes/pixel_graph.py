@@ -52,15 +52,13 @@ class PixelModel:
     def __init__(self, source: ModelSource) -> None:
         self._names, self._pixels = source.inputs, source.pixels
         model = onnx.ModelProto.FromString(source.read())
-        self._replaced = split_pixels(model, source.pixels, source.path)
+        replaced = split_pixels(model, source.pixels, source.path)
         # Mirror images are made of planes.
-        straight = [item.name for item in self._replaced if item.is_rounded and not item.mirrored]
-        if straight:
-            blocks = give_blocks(model.graph, straight)
-            self._replaced = tuple(
-                replace(item, levels=block_levels(item.table)) if item.name in blocks else item
-                for item in self._replaced
-            )
+        blocks = give_blocks(model.graph, [item.name for item in replaced if not item.mirrored])
+        self._replaced = tuple(
+            replace(item, levels=block_levels(item.table)) if item.name in blocks else item
+            for item in replaced
+        )
         if self._replaced:
             source = replace(source, data=model.SerializeToString())
         self._model = OnnxRuntimeModel(source)
@@ -106,11 +104,6 @@ class PixelInput:
     mirrored: str
     table: Tensor
     levels: Image | None = None
-
-    @property
-    def is_rounded(self) -> bool:
-        """Whether the input has 8 bits."""
-        return self.table.dtype == np.uint8
 
     def values(self, pixels: Mapping[str, Image]) -> Tensor:
         """Return the input, (n, 3, height, width), or 2 n with mirror images, or blocks.
