@@ -44,6 +44,7 @@ from agebench.types import (
 from agebench.util.foreign_code import found_faces
 from agebench.vision.images import to_image
 
+PAGE = Path(__file__).parents[2] / "docs" / "predict.md"
 LEFT = Face((0.0, 0.0, 19.0, 19.0), 0.9)
 RIGHT = Face((20.0, 0.0, 39.0, 19.0), 0.8)
 
@@ -328,17 +329,19 @@ def test_the_astronaut_has_one_face_with_an_interval(
     assert face.interval_80 is not None
     assert face.interval_80[0] < face.years < face.interval_80[1]
     assert len(face.face.landmarks_xy) == 5
+    low, high = face.interval_80
+    # The page shows what the present weights say.
+    assert f"1  {face.years:.0f} ({low:.0f}-{high:.0f})  " in PAGE.read_text("utf-8")
 
 
 def test_the_documents_example_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    page = Path(__file__).parents[2] / "docs" / "predict.md"
-    code, *_ = re.findall(r"^```python\n(.*?)^```", page.read_text("utf-8"), re.M | re.S)
-    exec(compile(code, str(page), "exec"), {})  # noqa: S102 - our own example
+    code, *_ = re.findall(r"^```python\n(.*?)^```", PAGE.read_text("utf-8"), re.M | re.S)
+    exec(compile(code, str(PAGE), "exec"), {})  # noqa: S102 - our own example
     assert capsys.readouterr().out.splitlines()[0] == "0"
-    assert f"`{defaults.PREDICT_ESTIMATOR}`" in page.read_text("utf-8")
+    assert f"`{defaults.PREDICT_ESTIMATOR}`" in PAGE.read_text("utf-8")
 
 
 @dataclass
