@@ -16,6 +16,7 @@ from types import MappingProxyType
 from typing import Any, Literal, TypeAlias
 
 from agebench.duplicates.groups import (
+    MOST_KEPT,
     DuplicateGroup,
     Fingerprint,
     find_duplicates,
@@ -190,7 +191,8 @@ def examine(
         The findings, and the samples' fingerprints for further use.
     """
     samples = dataset.samples
-    prints = fingerprints(samples, threads=threads, progress=progress)
+    keep = MOST_KEPT if near else 0
+    prints = fingerprints(samples, threads=threads, progress=progress, keep=keep)
     identical = _copies(find_duplicates(samples, prints, near=False), samples)
     groups: tuple[DuplicateGroup, ...] = ()
     if near:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal, TypeVar
 
@@ -22,9 +22,12 @@ from agebench.duplicates.fingerprint_cache import CachedFingerprint, Fingerprint
 from agebench.duplicates.near_search import CURRENT, Criteria, DisjointSets, NearPair, NearSearch
 from agebench.errors import ImageError
 from agebench.protocols import ProgressStep
-from agebench.types import Sample
+from agebench.types import Image, Sample
 
 _Item = TypeVar("_Item")
+
+MOST_KEPT = 32_768
+"""Number of pictures whose thumbnails are kept from hashing to the search: 128 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Fingerprint:
         mirrored: the same for the mirrored picture.
         reason: why it can't be read or decoded; "" if it can.
         width, height: of the upright picture in pixels; 0 if it can't be decoded.
+        thumbnail: uint8 (64, 64), kept so that the search for copies need not decode the picture
+            again; None if the hashes were known, or of a large set's later pictures.
     """
 
     name: str
@@ -47,6 +52,7 @@ class Fingerprint:
     width: int = 0
     height: int = 0
     mirrored: int | None = None
+    thumbnail: Image | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +90,7 @@ def fingerprints(
     threads: int | None = None,
     progress: ProgressStep | None = None,
     use_cache: bool = True,
+    keep: int = MOST_KEPT,
 ) -> list[Fingerprint]:
     """Hash every picture's bytes and pixels; files that can't be decoded are not an error.
 
@@ -93,6 +100,7 @@ def fingerprints(
             `usual_threads`.
         progress: called for each hundred pictures, as stage "fingerprints".
         use_cache: store the results in the cache folder, by path, size and time of change.
+        keep: number of pictures whose thumbnails are kept for `find_duplicates`; each takes 4 kB.
 
     Returns:
         One fingerprint per sample, in order.
@@ -103,18 +111,22 @@ def fingerprints(
         (sample.path for sample in samples) if use_cache else (), hash_version()
     )
     with mapped_by(threads or usual_threads(samples)) as mapped:
-        results = mapped(partial(_fingerprint, cache=cache), samples)
+        results = mapped(partial(_fingerprint, cache=cache, keep=keep), enumerate(samples))
         found = list(_counted(results, len(samples), "fingerprints", progress))
     cache.save()
     return found
 
 
-def _fingerprint(sample: Sample, cache: FingerprintCache) -> Fingerprint:
-    state = file_state(sample.path)
+def _fingerprint(item: tuple[int, Sample], cache: FingerprintCache, keep: int) -> Fingerprint:
+    from agebench.vision.similarity import thumbnail
+
+    index, sample = item
+    state, small = file_state(sample.path), None
     entry = cache.get(sample.path, state)
     if entry is None:
-        entry = _read_entry(sample)
+        entry, image = _read_entry(sample)
         cache.put(sample.path, state, entry)
+        small = thumbnail(image) if image is not None and index < keep else None
     return Fingerprint(
         name=sample.name,
         sha256=entry.sha256,
@@ -123,10 +135,11 @@ def _fingerprint(sample: Sample, cache: FingerprintCache) -> Fingerprint:
         reason=entry.reason,
         width=entry.width,
         height=entry.height,
+        thumbnail=small,
     )
 
 
-def _read_entry(sample: Sample) -> CachedFingerprint:
+def _read_entry(sample: Sample) -> tuple[CachedFingerprint, Image | None]:
     from agebench.vision.images import decode_image, read_file
     from agebench.vision.similarity import picture_hashes
 
@@ -137,9 +150,9 @@ def _read_entry(sample: Sample) -> CachedFingerprint:
         image = decode_image(data, sample.name)
     except ImageError as error:
         reason = str(error).removeprefix(f"{sample.path}: ").removeprefix(f"{sample.name}: ")
-        return CachedFingerprint(sha256, None, None, reason, 0, 0)
+        return CachedFingerprint(sha256, None, None, reason, 0, 0), None
     height, width = image.shape[:2]
-    return CachedFingerprint(sha256, *picture_hashes(image), "", width, height)
+    return CachedFingerprint(sha256, *picture_hashes(image), "", width, height), image
 
 
 def find_duplicates(
@@ -212,6 +225,7 @@ def near_links(
         [samples[index] for index in known],
         np.array([prints[index].perceptual for index in known], np.uint64),
         np.array([prints[index].mirrored for index in known], np.uint64),
+        thumbnails=[prints[index].thumbnail for index in known],
         criteria=criteria,
         threads=threads or usual_threads(samples),
         progress=progress,

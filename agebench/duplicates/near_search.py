@@ -133,6 +133,7 @@ class NearSearch:
         samples: whose pictures are compared.
         hashes: of each, unmirrored.
         mirrored: hashes of the mirror images.
+        thumbnails: of each, as far as they are known; the others are decoded if needed.
         criteria: to confirm a pair.
         threads: number of pictures decoded or compared at a time.
         progress: called for decoded pictures and for batches.
@@ -144,12 +145,14 @@ class NearSearch:
         hashes: Hashes,
         mirrored: Hashes,
         *,
+        thumbnails: Sequence[Image | None],
         criteria: Criteria,
         threads: int,
         progress: ProgressStep | None,
     ) -> None:
         self._samples = samples
         self._hashes, self._mirrored = hashes, mirrored
+        self._thumbnails = thumbnails
         self._criteria = criteria
         self._threads = threads
         self._each: Mapped = map  # until `run`
@@ -201,10 +204,13 @@ class NearSearch:
         missing = self._looks.missing(wanted)
         for start in range(0, len(missing), 100):
             chunk = missing[start : start + 100]
-            thumbnails = self._each(lambda index: _thumbnail(self._samples[index]), chunk)
-            self._looks.put(chunk, list(thumbnails))
+            self._looks.put(chunk, list(self._each(self._thumbnail, chunk)))
             if self._progress:
                 self._progress("thumbnails", self._looks.decoded, len(self._samples))
+
+    def _thumbnail(self, index: int) -> Image | None:
+        known = self._thumbnails[index]
+        return _thumbnail(self._samples[index]) if known is None else known
 
     def _confirm(self, pairs: PairBatch) -> None:
         """Compare pixels, a few pairs at a time: one joined pair may make others redundant."""

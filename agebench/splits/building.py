@@ -112,9 +112,10 @@ def read_contents(
         progress: called as the reading proceeds.
         criteria: which near-identical pictures are copies; those by any of them.
     """
-    from agebench.duplicates.groups import find_duplicates, fingerprints
+    from agebench.duplicates.groups import MOST_KEPT, find_duplicates, fingerprints
 
-    prints = fingerprints(dataset.samples, progress=progress)
+    keep = MOST_KEPT if criteria else 0
+    prints = fingerprints(dataset.samples, progress=progress, keep=keep)
     return PictureContents(
         sha256={item.name: item.sha256 for item in prints if item.sha256},
         duplicates=[

@@ -15,6 +15,7 @@ import pytest
 
 from agebench.datasets import utkface
 from agebench.duplicates import groups as duplicates
+from agebench.duplicates import near_search
 from agebench.duplicates.decode_threads import SMALL_BYTES, Mapped, mapped_by, usual_threads
 from agebench.duplicates.groups import (
     DuplicateGroup,
@@ -250,6 +251,34 @@ def test_progress_ends_at_the_total(folder: Folder) -> None:
     find_duplicates(folder.samples, prints, progress=lambda *step: steps.append(step))
     ends = {stage: (done, total) for stage, done, total in steps}
     assert ends == {"fingerprints": (2, 2), "thumbnails": (2, 2), "near-duplicates": (6, 6)}
+
+
+@pytest.mark.parametrize("keep", [0, 2, 3])
+def test_hashed_pictures_are_not_decoded_again(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch, keep: int
+) -> None:
+    folder.add("a.jpg", jpeg(blobs(1)))
+    folder.add("b.jpg", jpeg(blobs(1), 70))
+    folder.add("c.jpg", jpeg(blobs(1)[:, ::-1]))
+    prints = fingerprints(folder.samples, keep=keep)
+    assert [print_.thumbnail is not None for print_ in prints] == [True] * keep + [False] * (
+        3 - keep
+    )
+    assert sum(print_.thumbnail is not None for print_ in prints) == keep
+    decoded, decode = list[str](), near_search._thumbnail
+
+    def decode_and_note(sample: Sample) -> Image | None:
+        decoded.append(sample.name)
+        return decode(sample)
+
+    monkeypatch.setattr(near_search, "_thumbnail", decode_and_note)
+    (group,) = find_duplicates(folder.samples, prints)
+    assert group.members == ("a.jpg", "b.jpg", "c.jpg")
+    assert decoded == ["a.jpg", "b.jpg", "c.jpg"][keep:]
+
+    remembered = fingerprints(folder.samples)
+    assert remembered == prints
+    assert all(print_.thumbnail is None for print_ in remembered)
 
 
 def _cache_file() -> Path:
