@@ -27,7 +27,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -48,7 +48,6 @@ PUBLISHED = {1: {"exact": 0.495, "one_off": None}, 10: {"exact": 0.507, "one_off
 """Levi & Hassner 2015: means over five folds, by number of crops."""
 
 CHUNK = 32
-CropCount = Literal[1, 10]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A list of the pictures of a data set that a network was trained on, by its training hashes.
 
     python -m benchmarks.kept_list --dataset "fairface part=train" --root FAIRFACE \
-        --hashes pretrained/multicrop-resnet.training-hashes.bin -o LIST_FOLDER
+        --hashes pretrained/multicrop-resnet-small.training-hashes.bin -o LIST_FOLDER
 
 Writes `list.csv` (path, age) for the data set `csv`: a recipe is made again from the public
 source without the list of names being kept anywhere.

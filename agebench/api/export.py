@@ -114,8 +114,8 @@ def export_onnx(
 ) -> ExportedModel:
     """Write a model as one ONNX file, and verify that it predicts the same ages.
 
-    The file is run under onnxruntime and cv2.dnn; if an age differs by more than the tolerance,
-    nothing is written.
+    The file is run under onnxruntime and, unless it has 8-bit numbers, cv2.dnn; if an age differs
+    by more than the tolerance, nothing is written.
 
     Args:
         model: a checkpoint of ``agebench train`` by its path, or "caffe-age-net[:FILE]" or

@@ -10,6 +10,7 @@ from typing import Any
 
 from agebench.harness.selection import find_split, refuse_lists
 from agebench.metrics.intervals import MINIMUM_PEOPLE, MINIMUM_PICTURES
+from agebench.metrics.number_format import counted
 from agebench.protocols import Dataset, ProgressStep
 from agebench.references import user_path
 from agebench.registry.plugins import load_dataset
@@ -145,19 +146,15 @@ def warnings(dataset: Dataset, split: Split) -> list[str]:
             continue
         if 0 < len(people[name]) < MINIMUM_PEOPLE:
             found.append(
-                f"part {name!r} has only {_count(len(people[name]), 'person', 'people')}: below "
+                f"part {name!r} has only {counted(len(people[name]), 'person', 'people')}: below "
                 f"{MINIMUM_PEOPLE} no interval and no verdict is given"
             )
         elif pictures[name] < MINIMUM_PICTURES:
             found.append(
-                f"part {name!r} has only {_count(pictures[name], 'picture', 'pictures')}: such "
+                f"part {name!r} has only {counted(pictures[name], 'picture')}: such "
                 "figures are not meaningful"
             )
     return found
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number} {one if number == 1 else many}"
 
 
 def _empty(split: Split) -> list[str]:

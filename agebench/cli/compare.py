@@ -16,6 +16,7 @@ from agebench.cli.options import (
     former_name,
     help_all,
     max_pixels_option,
+    print_note,
 )
 from agebench.cli.run_file import RUN_FILE, config_option, write_run_file
 from agebench.errors import AgebenchError, UsageError, inert
@@ -116,7 +117,7 @@ def command(
     checks.require_names([called(reference) for reference in references])
     try_models(detectors=[detector])
     with ExitStack() as stack:
-        detections = None if fresh_detections else stack.enter_context(usually_kept(_print_note))
+        detections = None if fresh_detections else stack.enter_context(usually_kept(print_note))
         progress = stack.enter_context(progress_bars())
         result = compare(
             references,
@@ -165,10 +166,6 @@ def _print(result: CompareResult, out: Path | None, written: list[str], *, full:
     if written:
         message = f"Written to {out}: {', '.join(written)}"
         console.print(inert(message), soft_wrap=True, markup=False, highlight=False)
-
-
-def _print_note(sentence: str) -> None:
-    click.echo(f"agebench: {inert(sentence)}", err=True)
 
 
 def _print_json(result: CompareResult) -> None:

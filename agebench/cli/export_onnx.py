@@ -90,8 +90,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
 ) -> None:
     """Export a model as one ONNX file, and verify that it gives the same ages.
 
-    The file is run under onnxruntime and cv2.dnn; if an age differs, nothing is written.  A report
-    is written with it.
+    The file is run under onnxruntime and, unless it has 8-bit numbers, cv2.dnn; if an age differs,
+    nothing is written.  A report is written with it.
     """
     from agebench.api.export import ExportSettings, export_onnx, onnx_target
     from agebench.harness.settings import CompareSettings

@@ -1,4 +1,4 @@
-"""Options used by several verbs: paths, advanced options, `--fail-if` and refusals."""
+"""What several verbs use: paths, advanced options, `--fail-if`, refusals, and notes on stderr."""
 
 from __future__ import annotations
 
@@ -9,10 +9,15 @@ from typing import Any
 
 import click
 
-from agebench.errors import UsageError
+from agebench.errors import UsageError, inert
 from agebench.references import user_path
 
 _ALL = "agebench.cli.options.all"
+
+
+def print_note(sentence: str) -> None:
+    """Print a sentence on stderr, after the program's name."""
+    click.echo(f"agebench: {inert(sentence)}", err=True)
 
 
 class AdvancedOption(click.Option):
@@ -117,7 +122,7 @@ def _renamed_option(old: str, new: str, hidden: str, value: int) -> dict[str, in
         if context.get_parameter_source(hidden) is typed:
             raise UsageError(f"{old} is the earlier name of {new}: give one of them")
         return {}
-    click.echo(f"agebench: {old} is now called {new}", err=True)
+    print_note(f"{old} is now called {new}")
     context.params[name] = present.type_cast_value(context, value)
     return {name: context.params[name]}
 

@@ -16,6 +16,7 @@ from agebench.cli.options import (
     former_name,
     help_all,
     max_pixels_option,
+    print_note,
     refuse_given,
 )
 from agebench.errors import ImageError, UsageError, inert
@@ -118,7 +119,7 @@ def command(
     if out is not None:
         run.refuse_moving("--out")
     if run.predictor.detector_note:
-        click.echo(f"agebench: {inert(run.predictor.detector_note)}", err=True)
+        print_note(run.predictor.detector_note)
     if not run.videos:
         refuse_given(context, options, "is for videos and cameras, and none was given")
     whole = 0
@@ -131,7 +132,7 @@ def command(
             whole += _run_video(run, video, options, None if summary else write, live=live)
     except KeyboardInterrupt:
         kept = f"; the same command resumes {out}" if out else ""
-        click.echo(f"agebench: interrupted{kept}", err=True)
+        print_note(f"interrupted{kept}")
         context.exit(INTERRUPTED)
     _report(run.tally, timings=timings)
     if not (whole or run.tally.answered):
@@ -176,7 +177,7 @@ def _say_what_plays(place: Path) -> None:
     from agebench.vision.video_writers import plays_in_browsers
 
     if place.suffix.lower() in (".mp4", ".m4v") and (why := plays_in_browsers(place)):
-        click.echo(f"agebench: {inert(why)}", err=True)
+        print_note(why)
 
 
 def _run_video(
@@ -269,12 +270,10 @@ def _run_into(run: PictureRun, lines: LineFile) -> None:
 
 
 def _report(tally: Tally, *, timings: bool) -> None:
-    def print_note(text: str) -> None:
-        click.echo(f"agebench: {inert(text)}", err=True)
+    from agebench.metrics.number_format import counted
 
     if tally.resumed:
-        pictures = "picture" if tally.resumed == 1 else "pictures"
-        print_note(f"{tally.resumed:,} {pictures} finished by an earlier run")
+        print_note(f"{counted(tally.resumed, 'picture')} finished by an earlier run")
     if timings:
         _print_times(tally)
     failed = sum(tally.failures.values())
@@ -282,10 +281,7 @@ def _report(tally: Tally, *, timings: bool) -> None:
         print_note(f"{tally.problems[0].name}: {tally.problems[0].reason}")
         return
     if tally.pictures + failed > 1 or tally.resumed:
-        faces = "1 face" if tally.faces == 1 else f"{tally.faces:,} faces"
-        print_note(
-            f"{faces} in {tally.pictures:,} {'picture' if tally.pictures == 1 else 'pictures'}"
-        )
+        print_note(f"{counted(tally.faces, 'face')} in {counted(tally.pictures, 'picture')}")
     if failed:
         listed = ", ".join(f"{count} {status}" for status, count in sorted(tally.failures.items()))
         print_note(f"{failed} without an answer ({listed}):")

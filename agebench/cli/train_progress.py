@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
-from agebench.errors import MissingDependencyError, inert
+from agebench.cli.options import print_note
+from agebench.errors import MissingDependencyError
 
 if TYPE_CHECKING:
     from agebench.train.logs import StepReport, Watcher
@@ -37,7 +37,7 @@ def import_training() -> ModuleType:
 def print_renamed(note: str) -> None:
     """Report on stderr, in the leading process only, that a setting was given by its old name."""
     if os.environ.get("RANK", "0") == "0":
-        click.echo(f"agebench: {inert(note)}", err=True)
+        print_note(note)
 
 
 def _span(seconds: float) -> str:

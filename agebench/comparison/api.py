@@ -33,7 +33,8 @@ def compare(
             interface.
         dataset: name of a data set, or an object with the `Dataset` interface.
         root: folder or file of a data set given by name.
-        detector: reference or object; it runs once per picture.  None takes "aligned" for data
+        detector: reference or object; it runs once per picture.  None takes the one
+            that an estimator is defined with, if any (``recipe=tutorial``), else "aligned" for data
             sets of aligned chips and "yolov8-face" for others; the result states which and why.
         out: folder for result.json and predictions.csv; None writes nothing.
         settings: see `CompareSettings`.

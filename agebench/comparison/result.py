@@ -51,7 +51,7 @@ class CompareResult(MeasuredResult):
     Attributes:
         estimators: one entry each, in the order given; `mae_years` is its mean absolute error.
         records: one per picture, in the order of their names.
-        common: number of pictures that every estimator gave an age for.
+        common: number of pictures that every ranked estimator gave an age for.
         latency: of the stages that all estimators share; None without timing.
         about: versions, machine, command, data set, detector, settings.
         analysis: tests, groups, calibration, age thresholds; see docs/result-schema.md.
@@ -177,9 +177,9 @@ class CompareResult(MeasuredResult):
         """
         return self._chart("calibration", columns)
 
-    def plot_age_gates(self, columns: Columns = 2) -> Figure:
+    def plot_age_thresholds(self, columns: Columns = 2) -> Figure:
         """Return how many are wrongly let pass and stopped by buffer, one panel per threshold."""
-        return self._chart("age-gates", columns)
+        return self._chart("age-thresholds", columns)
 
     def plot_latency(self, columns: Columns = 2) -> Figure:
         """Return the distribution of each estimator's time per picture.

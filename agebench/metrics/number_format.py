@@ -108,13 +108,13 @@ def of_people(pictures: str, people: int | None) -> str:
     return f"{pictures} of {people:,} {'person' if people == 1 else 'people'}"
 
 
-def counted(count: int, one: str) -> str:
-    """Return a number with its noun.
+def counted(count: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, whose plural ends in "s" unless it is given.
 
-    >>> counted(1, "picture"), counted(2023, "picture")
-    ('1 picture', '2,023 pictures')
+    >>> counted(1, "picture"), counted(2023, "picture"), counted(3, "person", "people")
+    ('1 picture', '2,023 pictures', '3 people')
     """
-    return f"{count:,} {one if count == 1 else one + 's'}"
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def significant(value: float | None) -> str:

@@ -102,7 +102,7 @@ PREDICT_ESTIMATOR = "multicrop-resnet"
 BEST_DETECTORS = ("yolov8-face@onnxruntime", "yolov8-face", "yunet", "haar")
 """Detectors from the best to the one that needs no file, in the order in which they are tried.
 
-ONNX Runtime finds the same faces as cv2.dnn, to a thousandth of a pixel, in less than half of the
+ONNX Runtime finds the same faces as cv2.dnn, to 0.0001 pixels, in less than half of the
 time (benchmarks/yolov8_face_speed.py).
 """
 

@@ -38,7 +38,7 @@ CHARTS: Mapping[str, _Draw] = {
     "predicted-against-true": charts_errors.draw_density,
     "bias-by-group": charts_more.draw_bias,
     "calibration": charts_more.draw_calibration,
-    "age-gates": charts_more.draw_age_thresholds,
+    "age-thresholds": charts_more.draw_age_thresholds,
     "latency": charts_more.draw_latency,
 }
 """All figures, by file name."""
@@ -47,7 +47,7 @@ _WHY_NOT = {
     "error-against-latency": "nothing was timed",
     "latency": "nothing was timed",
     "calibration": "no estimator gives a distribution over ages",
-    "age-gates": "no threshold has enough people on both sides",
+    "age-thresholds": "no threshold has enough people on both sides",
     "bias-by-group": "no group has enough pictures",
     "error-by-age": "no age range has enough pictures for a mean",
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 
@@ -200,7 +201,7 @@ def join(results: Sequence[ResultFile]) -> Joined:
         for at, (result, part) in enumerate(zip(results, parts, strict=True))
         for item in result.estimators
     ]
-    entries.sort(key=_rank)
+    entries.sort(key=rank)
     return Joined(
         results=tuple(results),
         entries=tuple(entries),
@@ -211,8 +212,21 @@ def join(results: Sequence[ResultFile]) -> Joined:
     )
 
 
-def _rank(entry: Entry) -> tuple[bool, bool, float]:
-    return entry.mae_years is None, bool(entry.contamination), entry.mae_years or 0.0
+class Ranked(Protocol):
+    """What an estimator's place in a ranking depends on."""
+
+    @property
+    def mae_years(self) -> float | None:
+        """Mean absolute error; None if there is none."""
+
+    @property
+    def contamination(self) -> str:
+        """Why it gets no verdict; "" if it is not contaminated."""
+
+
+def rank(item: Ranked) -> tuple[bool, bool, float]:
+    """Return the key to sort estimators by: contaminated ones and those without error are last."""
+    return item.mae_years is None, bool(item.contamination), item.mae_years or 0.0
 
 
 def _analysed(

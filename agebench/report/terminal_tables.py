@@ -13,11 +13,11 @@ from agebench.errors import inert
 from agebench.harness.contents_pictures import Picture
 from agebench.harness.contents_statistics import Busy
 from agebench.harness.reading import measured
-from agebench.harness.results import RESULT_FILE, CompareResult, EstimatorResult
+from agebench.harness.results import RESULT_FILE, CompareResult
 from agebench.harness.scores import Score
 from agebench.metrics.number_format import counted
 from agebench.report.context import swaps_tried
-from agebench.report.joining import Joined, join
+from agebench.report.joining import Joined, join, rank
 from agebench.report.terminal_grids import full_grids, grid_table
 from agebench.report.terminal_ranking import ranking_lines
 from agebench.timing.pairs import busyness_json
@@ -31,10 +31,6 @@ MANY_MISSED = 0.2
 
 FEW_PICTURES = 20
 """Number of pictures below which figures are unreliable, whatever their interval."""
-
-
-def _rank(item: EstimatorResult) -> tuple[bool, bool, float]:
-    return item.mae_years is None, bool(item.contamination), item.mae_years or 0.0
 
 
 def _remarks(result: CompareResult, joined: Joined) -> list[str]:
@@ -139,7 +135,7 @@ def _other_detector(result: CompareResult) -> str:
 
 
 def _scores(result: CompareResult) -> list[Score]:
-    return [item.score for item in sorted(result.estimators, key=_rank) if item.score is not None]
+    return [item.score for item in sorted(result.estimators, key=rank) if item.score is not None]
 
 
 def _failures(result: CompareResult) -> list[str]:

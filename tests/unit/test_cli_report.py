@@ -228,7 +228,7 @@ def test_figures_go_into_their_folder(
     code, out, _ = cli("report", write_result(), "--figures", tmp_path / "f")
     assert code == 0
     count = len(list((tmp_path / "f").iterdir()))
-    assert f"{count} figures, such as age-gates-1col.pdf" in out
+    assert f"{count} figures, such as age-thresholds-1col.pdf" in out
     (tmp_path / "file").write_text("")
     code, _, err = cli("report", write_result(), "--figures", tmp_path / "file" / "x")
     assert code == 1

@@ -208,11 +208,6 @@ def test_what_is_null_is_said_and_not_drawn(write_result: Write, make_result: Ma
     _elements(text)
 
 
-_MARKED = re.compile(
-    r'>good(<wbr>)?<small class="note severe">trained on 3 of its 60 pictures: no verdict'
-)
-
-
 def test_ranges_alone_still_make_a_page(write_result: Write, make_result: Make) -> None:
     content = make_result()
     for image in content["pictures"]:
