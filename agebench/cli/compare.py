@@ -100,9 +100,11 @@ def command(
     """
     from agebench.harness.compare import compare
     from agebench.harness.kept_detections import usually_kept
+    from agebench.harness.results import RESULT_FILE
     from agebench.harness.settings import CompareSettings
     from agebench.harness.trial import try_models
     from agebench.registry import defaults
+    from agebench.util.files import refuse_input
 
     if not (estimators or dataset or out or as_json):
         out = Path(defaults.DEMO_FOLDER)
@@ -115,6 +117,8 @@ def command(
     dataset = defaults.DATASET if dataset is None else dataset
     references = join_options(estimators) or list(defaults.ESTIMATORS)
     checks.require_names([called(reference) for reference in references])
+    if out is not None and checks.baseline is not None:
+        refuse_input(out / RESULT_FILE, [checks.baseline_path])
     try_models(detectors=[detector])
     with ExitStack() as stack:
         detections = None if fresh_detections else stack.enter_context(usually_kept(print_note))

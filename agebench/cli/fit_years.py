@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agebench.cli.options import FilePath
+from agebench.cli.options import FilePath, print_note
 from agebench.errors import inert
 from agebench.references import join_options
 from agebench.util.files import check_target
@@ -78,6 +78,8 @@ def command(
     console = Console(highlight=False)
     console.print(_shown(table))
     console.print(Text(inert(f"{table.summary}; written to {out}")), soft_wrap=True)
+    for note in table.doubts():
+        print_note(note)
 
 
 def _shown(table: ClassYears) -> Table:

@@ -9,6 +9,7 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
@@ -47,6 +48,18 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it: 128 + SIGINT."""
 
 
+class _ReaderGoneError(Exception):
+    """Standard output is a pipe whose reader has gone, such as `head`."""
+
+
+@contextlib.contextmanager
+def _heard_reader() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGoneError from error
+
+
 class _LazyGroup(click.Group):
     """A group that imports a verb's module only when the verb is used."""
 
@@ -64,6 +77,26 @@ class _LazyGroup(click.Group):
         if _COMPLETION in os.environ:
             import_module("agebench.cli.completing").offer_names(command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb.
+
+        Raises:
+            _ReaderGoneError: what reads the output was closed; click would exit without saying so.
+        """
+        with _heard_reader():
+            return super().invoke(ctx)
+
+    def make_context(
+        self, info_name: str | None, args: list[str], *rest: Any, **extra: Any
+    ) -> click.Context:
+        """Read the words of the command line; `--help` prints here.
+
+        Raises:
+            _ReaderGoneError: as in `invoke`.
+        """
+        with _heard_reader():
+            return super().make_context(info_name, args, *rest, **extra)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -167,10 +200,11 @@ def _failed(error: BaseException, arguments: list[str] | None) -> int:
             "there is not enough memory: use fewer or smaller pictures at once, or a smaller model"
         )
         _fail(with_limit(error, full))
+    elif isinstance(error, (_ReaderGoneError, BrokenPipeError)):
+        _drop_stdout()  # it has seen enough: nothing to report
     elif isinstance(error, OSError):
         _drop_stdout()
-        if not isinstance(error, BrokenPipeError):
-            _fail(with_limit(error, f"can't continue: {error}"))
+        _fail(with_limit(error, f"can't continue: {error}"))
     elif isinstance(error, SystemExit):
         _fail_exit(error)
     else:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NoReturn, Self
 
 from agebench.duplicates.training_hashes import TrainingHashes
-from agebench.errors import UsageError
+from agebench.errors import DatasetError, UsageError
 from agebench.estimators.answers_table import SEEN, Answer, AnswerTable, read_answers_table
 from agebench.modelfiles.weights import sha256_of
 from agebench.protocols import EstimatorSpec
@@ -124,8 +124,17 @@ class AnswersFile:
         A row belongs to a picture if one of their paths ends in the other, folder by folder, and no
         other picture matches.  The spec's notes list the rows that match none or several, and those
         that repeat another one.
+
+        Raises:
+            DatasetError: no row belongs to a picture.
         """
         joined, unused = _join(self._table.answers, samples)
+        if not joined:
+            raise DatasetError(
+                f"none of the {len(unused)} answers in {self._file} belongs to a picture of the "
+                f"data set: the first is {unused[0]}, and a picture is {picture_of(samples[0])}: "
+                "write their names alike, upper and lower case included"
+            )
         kept, doubled = _without_repeats(joined)
         bound = copy.copy(self)
         bound._by_picture = kept

@@ -38,6 +38,7 @@ from agebench.harness.scores import common_subset, score_estimator
 from agebench.harness.selection import describe_selection, refuse_lists, take_pictures
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import Dataset, Estimator, FaceDetector, ProgressStep, no_progress
+from agebench.references import parse_reference, user_path
 from agebench.registry.defaults import choose_detector
 from agebench.registry.plugins import named_detector
 from agebench.runtimes.threads import pinned
@@ -45,6 +46,7 @@ from agebench.timing.latency import StageTimes, choose_pictures, run_latency
 from agebench.timing.pairs import compare_times
 from agebench.types import plain
 from agebench.util.arrays import Bools
+from agebench.util.files import refuse_input
 from agebench.util.private_paths import without_folders
 from agebench.vision.variants import parse_variant
 
@@ -71,8 +73,10 @@ def compare(
     where = None if root is None else Path(root)
     everything, maker = load_pictures(dataset, where, settings.protocol)
     if out is not None:
+        files = [item for item in _named_files(estimators) if item.is_file()]
         for name in (RESULT_FILE, PREDICTIONS_FILE):
             refuse_lists(Path(out) / name, where, settings.protocol)
+            refuse_input(Path(out) / name, files)
     # Models are opened inside too: their number of threads is set as they are opened.
     with output_folder(out), pinned(settings.threads) as (threads, _):
         contenders = load_contenders(estimators, skip_unavailable=settings.skip_unavailable)
@@ -115,6 +119,14 @@ def compare(
             result.save(out)
             result.forget_part()
     return result
+
+
+def _named_files(estimators: Sequence[str | Estimator | Contender]) -> Iterator[Path]:
+    """Yield the paths in references, such as a file of answers."""
+    for one in estimators:
+        path = parse_reference(one).path if isinstance(one, str) else None
+        if path is not None:
+            yield user_path(path)
 
 
 def _measure(

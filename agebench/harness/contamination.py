@@ -25,6 +25,9 @@ _MADE_OF = {
 }
 """Data sets that consist of the pictures of others, by registry name."""
 
+_FORMATS = frozenset({"csv", "folders", "names", "prepared"})
+"""Data sets that are ways to list pictures: two of one name need not have a picture in common."""
+
 _PREPARED_FROM = "prepared from "
 """Start of a prepared data set's first note, followed by the set it was made from."""
 
@@ -164,5 +167,5 @@ def _sets_in(dataset: NamedSet) -> Iterable[str]:
     origins = [
         note.removeprefix(_PREPARED_FROM) for note in notes if note.startswith(_PREPARED_FROM)
     ]
-    names = [name, *origins]
+    names = [name for name in (name, *origins) if name not in _FORMATS]
     return dict.fromkeys(part for name in names for part in (name, *_MADE_OF.get(name, ())))

@@ -15,6 +15,8 @@ from typing import Annotated, Any
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.metrics.age_classes import YEARS_RULES
+from agebench.metrics.intervals import MINIMUM_PICTURES
+from agebench.metrics.number_format import counted
 from agebench.protocols import EstimatorSpec
 from agebench.types import MAX_AGE_YEARS, Setting, frozen_mapping, plain
 from agebench.util.files import read_whole, write_whole
@@ -89,6 +91,27 @@ class ClassYears:
             raise ValueError(f"it was fitted on {self.pictures} pictures")
         require_training_part(self.part)
         object.__setattr__(self, "settings", frozen_mapping(self.settings))
+
+    def doubts(self) -> tuple[str, ...]:
+        """Return what makes the table doubtful, in sentences: few pictures, a wrong order."""
+        found = []
+        if self.pictures < MINIMUM_PICTURES:
+            found.append(
+                f"fitted to {counted(self.pictures, 'picture')}: at least {MINIMUM_PICTURES} for "
+                "each class would be better"
+            )
+        backwards = [
+            f"{later} ({self.years[index + 1]:.1f}) below {self.classes[index]} "
+            f"({self.years[index]:.1f})"
+            for index, later in enumerate(self.classes[1:])
+            if self.years[index + 1] < self.years[index]
+        ]
+        if backwards:
+            found.append(
+                f"classes in the wrong order: {', '.join(backwards)}: fit to more pictures, or "
+                "use the table only for comparison"
+            )
+        return tuple(found)
 
     @property
     def summary(self) -> str:

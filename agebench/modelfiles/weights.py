@@ -150,7 +150,7 @@ def _explicit(path: Path, entry: ManifestEntry | None) -> ResolvedWeights:
         check_readable(path)
     except SourceError as error:
         if error.kind == "absent":
-            raise WeightsError(
+            raise WeightsUnavailableError(
                 f"no model file at {path}: check the path, or omit it to use the published one"
             ) from error
         raise WeightsError(f"{path} can't be used as a model: {error}") from error

@@ -150,8 +150,9 @@ def swaps_tried(pairs: Iterable[Pair], swapped: str) -> str:
             {(pair.swaps or 0, bool(pair.all_swaps)) for pair in tested}
         )
     )
-    smallest = min(pair.smallest_p for pair in tested if pair.smallest_p is not None)
-    return f"Differences were tested with {tests}; p is at least {smallest:.1g}. "
+    known = [pair.smallest_p for pair in tested if pair.smallest_p is not None]
+    least = f"; p is at least {min(known):.1g}" if known else ""
+    return f"Differences were tested with {tests}{least}. "
 
 
 def _intervals_and_tests(joined: Joined) -> str:

@@ -52,6 +52,7 @@ def _remarks(result: CompareResult, joined: Joined) -> list[str]:
     if problems:
         remarks.append(f"Left out while listing the data set: {len(problems)}.")
         remarks += [f"  {item['name']}: {item['reason']}" for item in problems[:MAX_LISTED]]
+        remarks += _unlisted(len(problems) - MAX_LISTED)
     several = result.counts.several_faces
     if several:
         remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
@@ -60,7 +61,31 @@ def _remarks(result: CompareResult, joined: Joined) -> list[str]:
             f"{result.counts.taken_over:,} of the pictures were processed by an earlier run, which "
             "was interrupted."
         )
+    remarks += _unused_answers(result)
     return [*remarks, *_few(result), *_tests(result, joined), *_failures(result), *_busy(result)]
+
+
+def _unused_answers(result: CompareResult) -> list[str]:
+    """Return how many rows of files of answers were not used, and why."""
+    kinds = {
+        "unreadable": "unreadable",
+        "doubled": "contradictory or repeated",
+        "unmatched": "of no picture or of several",
+    }
+    remarks = []
+    for item in result.estimators:
+        spec = item.contender.estimator.spec if item.contender.estimator is not None else None
+        if spec is not None and spec.decode == "answers":
+            found = [
+                f"{spec.settings[key]:,} {what}"
+                for key, what in kinds.items()
+                if spec.settings.get(key)
+            ]
+            if found:
+                remarks.append(
+                    f"{item.name}: rows not used: {', '.join(found)}; --full lists them."
+                )
+    return remarks
 
 
 def _more(result: CompareResult) -> list[str]:
@@ -105,16 +130,16 @@ def _tests(result: CompareResult, joined: Joined) -> list[str]:
 
 
 def _few(result: CompareResult) -> list[str]:
-    """Return warnings if many pictures have no face, or only a few were scored."""
+    """Return how many pictures have no face, and a warning if only a few were scored."""
     remarks = []
     scores = _scores(result)
     missed = scores[0].missed if scores else 0
+    found = f"in {missed:,} of {result.counts.total:,} pictures by"
+    found = f"{found} {result.about['detector']['reference']}"
     if missed > MANY_MISSED * result.counts.total:
-        reference = result.about["detector"]["reference"]
-        remarks.append(
-            f"NO FACE in {missed} of {result.counts.total} pictures by {reference}: "
-            f"{_other_detector(result)}."
-        )
+        remarks.append(f"NO FACE {found}: {_other_detector(result)}.")
+    elif missed:
+        remarks.append(f"No face {found}: the errors above leave these out.")
     scored = max((score.scored for score in scores), default=0)
     if scored < FEW_PICTURES:
         remarks.append(f"Pictures scored: ONLY {scored}. Such figures mean very little.")
@@ -151,9 +176,11 @@ def _failures(result: CompareResult) -> list[str]:
     if not failed:
         return []
     first = [*by_picture, *itertools.chain.from_iterable(by_estimator.values())][:MAX_LISTED]
-    more = failed - len(first)
-    rest = [f"  and {more} more, all in {RESULT_FILE}"] if more > 0 else []
-    return [f"Failed: {failed}.", *first, *rest]
+    return [f"Failed: {failed}.", *first, *_unlisted(failed - len(first))]
+
+
+def _unlisted(more: int) -> list[str]:
+    return [f"  and {more} more, all in {RESULT_FILE}"] if more > 0 else []
 
 
 def _why_failed(image: Picture) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,14 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 import onnx
 from google.protobuf.message import DecodeError
 
-from agebench.errors import MissingDependencyError, ModelError, UsageError, WeightsError, inert
+from agebench.errors import (
+    MissingDependencyError,
+    ModelError,
+    UsageError,
+    WeightsError,
+    WeightsUnavailableError,
+    inert,
+)
 from agebench.modelfiles.downloads import HEAD_BYTES, stub_in
 from agebench.runtimes.base import (
     MAX_MODEL_BYTES,
@@ -167,8 +174,9 @@ def read_bytes(path: Path, what: str = "a model", max_bytes: int = MAX_MODEL_BYT
     """
     try:
         if not path.is_file():
-            kind = "is not a regular file" if path.exists() else "does not exist"
-            raise WeightsError(f"{path} {kind}, expected {what}: check the path")
+            if path.exists():
+                raise WeightsError(f"{path} is not a regular file, expected {what}: check the path")
+            raise WeightsUnavailableError(f"{path} does not exist, expected {what}: check the path")
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= max_bytes:

@@ -54,6 +54,7 @@ from agebench.trainer.run_folder import (
     checkpoint_to_resume,
     evaluation_of,
     read_start,
+    require_apart,
     require_free,
     start_remark,
     write_left_out,
@@ -135,6 +136,8 @@ class _Run:
         start = self._start(resume)
         teacher = read_teacher(settings)
         pictures = TrainingPictures.of(settings, self.progress)
+        if resume is None and context.leads:
+            require_apart(folder, pictures.dataset)
         require_separate(pictures.split, settings.data, final_test=final_test)
         faces = self._faces(pictures, teacher)
         about = {**pictures.about(faces), **about_answers(faces["train"], teacher)}

@@ -24,6 +24,7 @@ from agebench.duplicates.training_hashes import (
 )
 from agebench.errors import AgebenchError, UsageError, WeightsError
 from agebench.modelfiles.weights import sha256_of
+from agebench.protocols import Dataset
 from agebench.references import user_path
 from agebench.train.checkpoint import Checkpoint, plain_settings, read_checkpoint
 from agebench.train.logs import (
@@ -123,6 +124,20 @@ def require_free(folder: Path, *roots: str) -> None:
                 f"{folder / name} exists although there is no run, and would be overwritten: move "
                 "it away, or name another folder"
             )
+
+
+def require_apart(folder: Path, dataset: Dataset) -> None:
+    """Check that a new run's folder holds no picture of a data set, whose root may be a list.
+
+    Raises:
+        UsageError: it does; the run's plot would be taken for one of the pictures.
+    """
+    places = {sample.path.parent for sample in dataset.samples}
+    if folder.resolve() in {place.resolve() for place in places}:
+        raise UsageError(
+            f"--out {folder} is the folder of the data set's pictures, and the run's files would "
+            "be mixed with them: name another folder"
+        )
 
 
 def _is_empty_log(log: Path) -> bool:

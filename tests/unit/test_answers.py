@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from agebench import compare, predict
+from agebench.cli import main
 from agebench.datasets.csv_list import load
 from agebench.errors import DatasetError, UsageError
 from agebench.estimators.answers import AnswersFile
@@ -137,6 +138,23 @@ def test_rows_belong_to_the_picture_that_their_path_ends_in(tmp_path: Path) -> N
     assert "line 6: 1.png (2 pictures)" in notes_of(bound)
     assert "line 7: 5.png" in notes_of(bound)
     assert "line 8: ax/1.png" in notes_of(bound)
+
+
+def test_answers_to_other_pictures_are_refused(tmp_path: Path) -> None:
+    file = AnswersFile(write(tmp_path, "path,age\n1.JPG,11\n2.JPG,12\n"))
+    with pytest.raises(DatasetError, match=r"none of the 2 answers .*line 2: 1\.JPG.* x/1\.jpg"):
+        file.for_pictures(samples("x/1.jpg", "x/2.jpg"))
+
+
+def test_rows_not_used_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = pictures(tmp_path, {"a.png": 3.0, "b.png": 4.0})
+    answers = write(tmp_path, "path,age\na.png,11\nb.png,12\nb.png,13\nc.png,5\na.png,nan\n")
+    with pytest.raises(SystemExit):
+        main(["compare", f"answers:{answers}", "--dataset", "csv", "--root", str(file)])
+    out = " ".join(capsys.readouterr().out.split())
+    assert (
+        "not used: 1 unreadable, 2 contradictory or repeated, 1 of no picture or of several" in out
+    )
 
 
 def test_doubled_rows_are_listed_and_contradictions_left_out(tmp_path: Path) -> None:

@@ -386,6 +386,13 @@ def test_a_written_table_is_json_in_the_documented_order(tmp_path: Path) -> None
     assert list(content) == list(GOOD)
 
 
+def test_few_pictures_and_years_in_the_wrong_order_are_doubts() -> None:
+    assert _table(pictures=20).doubts() == ()
+    few, order = _table(pictures=1, years=(9.0, 4.25)).doubts()
+    assert few.startswith("fitted to 1 picture: at least 20")
+    assert "4-6 (4.2) below 0-2 (9.0)" in order
+
+
 def test_the_summary_says_what_a_table_was_fitted_on() -> None:
     told = _table(pictures=37).summary
     assert "mine/train" in told

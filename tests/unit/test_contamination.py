@@ -63,6 +63,12 @@ def test_a_set_that_the_makers_trained_on_is_told_by_its_name() -> None:
     assert _by_name(["csv"], _set("prepared", "prepared from utkface")) == ""
 
 
+@pytest.mark.parametrize("name", ["csv", "folders", "names", "prepared"])
+def test_a_way_to_list_pictures_is_no_set_of_them(name: str) -> None:
+    assert _by_name([name], _set(name)) == ""
+    assert _by_name([name], _set(name), seen=3) == "trained on 3 of its 80 pictures"
+
+
 def test_the_pictures_themselves_say_more_than_the_name_of_their_set() -> None:
     assert _by_name(["utkface"], _set("utkface"), seen=0) == ""
     assert _by_name([], _set("mine"), seen=68) == "trained on 68 of its 80 pictures"

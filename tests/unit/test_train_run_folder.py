@@ -201,6 +201,18 @@ def test_a_run_does_not_lie_in_its_data_set(run: Any, tmp_path: Path) -> None:
     assert list(folder.iterdir()) == []
 
 
+def test_a_run_does_not_lie_among_listed_pictures(run: Any, age_list: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    shutil.copytree(age_list, folder)
+    before = {path.name for path in folder.iterdir()}
+    protocol = f"data.protocol={folder / 'split.csv'}"
+    given = ("--root", str(folder / "list.csv"), "--set", protocol)
+    code, _, error = run(*given, "--out", str(folder))
+    assert code == 2
+    assert "is the folder of the data set's pictures" in " ".join(error.split())
+    assert {path.name for path in folder.iterdir()} - {LOCK_FILE} == before
+
+
 @pytest.mark.parametrize("name", ["steps.csv", "evaluation.json", "curves.png"])
 def test_files_that_no_run_wrote_are_not_replaced(run: Any, tmp_path: Path, name: str) -> None:
     own = tmp_path / "run" / name
