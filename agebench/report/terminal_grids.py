@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from agebench.errors import inert
+from agebench.metrics.intervals import MINIMUM_PICTURES
 from agebench.metrics.number_format import NONE, bounds, number, p_value, percent
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
@@ -171,7 +172,10 @@ def _decades(joined: Joined) -> Grid | None:
         *map(Column, heads),
         *(Column(entry.label) for entry in entries),
     ]
-    return Grid("MAE by decade of true age", columns, rows, heads=1 + len(heads))
+    caption = "MAE by decade of true age"
+    if any(part.n < MINIMUM_PICTURES for part in decades.values()):
+        caption += f" (of fewer than {MINIMUM_PICTURES} pictures: {number(None)})"
+    return Grid(caption, columns, rows, heads=1 + len(heads))
 
 
 def _times(joined: Joined) -> Grid | None:

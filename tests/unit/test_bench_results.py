@@ -414,6 +414,7 @@ def test_names_break_behind_hyphens_and_markup_in_them_is_text(dataset: SampleLi
         for grid in full_grids(replace(joined, entries=tuple(entries)))
         if grid.caption.startswith("MAE by decade")
     )
+    assert "(of fewer than 20 pictures: \u2013)" in str(decades.title)
     text = io.StringIO()
     Console(file=text, width=60).print(decades)
     assert "long-" in text.getvalue()
