@@ -8,7 +8,6 @@ import os
 import sys
 import threading
 import traceback
-import warnings
 from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
@@ -21,6 +20,7 @@ from agebench.cli.process_limits import address_space, require_room, with_limit
 from agebench.cli.signals import Ended, Interrupts, Terminated, held_interrupts, orderly_ends
 from agebench.errors import AgebenchError, UsageError, error_text, inert, interruption, suggestion
 from agebench.util.call_limit import limited_by_default
+from agebench.util.child_processes import silence_pillow
 
 VERBS = {
     "augment-preview": "Preview the augmentation used in training.",
@@ -225,7 +225,7 @@ def _why_interrupted(error: BaseException) -> str:
         return str(error)
     signalled = interruption(error)
     reason = signalled.reason if isinstance(signalled, Terminated) else ""
-    return reason or "interrupted: nothing was written that could be mistaken for a complete result"
+    return reason or "interrupted: no incomplete file was left"
 
 
 def _prepare_streams() -> None:
@@ -233,8 +233,7 @@ def _prepare_streams() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    # Pillow warns of odd metadata; pictures that fail are listed with the reason.
-    warnings.filterwarnings("ignore", module=r"PIL\.")
+    silence_pillow()
 
 
 def _threads_can_start() -> bool:

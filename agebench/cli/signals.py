@@ -19,7 +19,7 @@ GRACE_S = 10.0
 _NAMES = ("SIGTERM", "SIGHUP", "SIGXCPU")
 _REASONS = {
     "SIGXCPU": "the processor time that this shell allows (ulimit -t) is used up: raise the limit; "
-    "nothing was written that could be mistaken for a complete result"
+    "no incomplete file was left"
 }
 
 

@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -45,6 +46,11 @@ def own_path_again() -> None:
     """Undo `safe_path` in a child."""
     if os.environ.get(_VARIABLE) == _OURS:
         del os.environ[_VARIABLE]
+
+
+def silence_pillow() -> None:
+    """Ignore Pillow's warnings of odd metadata and sizes: pictures that fail are listed."""
+    warnings.filterwarnings("ignore", module=r"PIL\.")
 
 
 def end_with_parent(parent: int, watch: int | None = None, *, tied: bool = True) -> None:

@@ -20,7 +20,12 @@ from multiprocessing.context import SpawnProcess
 from typing import Any, Generic, TypeVar
 
 from agebench.errors import AgebenchError
-from agebench.util.child_processes import end_with_parent, own_path_again, safe_path
+from agebench.util.child_processes import (
+    end_with_parent,
+    own_path_again,
+    safe_path,
+    silence_pillow,
+)
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -104,6 +109,7 @@ def serve(
     """
     own_path_again()
     end_with_parent(parent, tied=tied)
+    silence_pillow()
     with suppress(EOFError, OSError):  # the parent is gone
         try:
             do = make()

@@ -589,9 +589,7 @@ def test_ctrl_c_in_the_middle_leaves_no_result(tmp_path: Path, plugin_folder: Pa
     assert (process.returncode, out_text) == (130, "")
     assert "Traceback" not in err
     said = [line for line in err.splitlines() if line not in {"", "busy"}]
-    assert said == [
-        "agebench: interrupted: nothing was written that could be mistaken for a complete result"
-    ]
+    assert said == ["agebench: interrupted: no incomplete file was left"]
     assert not out.exists()
 
 

@@ -89,7 +89,7 @@ def test_while_the_first_one_is_told_a_second_one_is_not_a_fault(
 
     monkeypatch.setattr(door.cli, "invoke", lambda _context: interrupted())
     assert _ended("ls") == 130
-    assert capsys.readouterr().err.endswith("could be mistaken for a complete result\n")
+    assert capsys.readouterr().err.endswith("no incomplete file was left\n")
 
 
 def test_who_insists_ends_a_command_that_is_at_its_end() -> None:

@@ -21,10 +21,11 @@ PACKAGE = Path(agebench.__file__).parent
 HOSTILE = "open({mark!r}, 'a').write(__name__)\nraise SystemExit('foreign code')\n"
 
 SCRIPT = """
-import os, sys
+import os, sys, warnings
 from agebench.util.process_pool import Work, in_processes
 
 def make():
+    warnings.warn_explicit("many pixels", UserWarning, "Image.py", 1, module="PIL.Image")
     return lambda task: (task, "PYTHONSAFEPATH" in os.environ, "numpy" in sys.modules)
 
 if __name__ == "__main__":
@@ -62,6 +63,7 @@ def test_workers_run_nothing_from_the_current_folder(tmp_path: Path, hostile_fol
     done = run(hostile_folder, str(script))
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str([(task, False, False) for task in range(3)])
+    assert done.stderr == ""  # Pillow's warnings are not for users
     assert not (tmp_path / "mark").exists()
 
 
