@@ -65,7 +65,7 @@ def test_before_a_verb_it_ends_the_verb(
     assert _ended("ls") == 130
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.startswith("agebench: interrupted: nothing was written")
+    assert said.err.startswith("agebench: interrupted: no incomplete file")
 
 
 def test_after_a_verb_it_changes_nothing(
@@ -129,7 +129,7 @@ def test_a_module_that_makes_it_its_own_error_ends_the_verb_as_interrupted(
     """As pybind11's do, where it is pressed while a verb loads its libraries."""
     monkeypatch.setattr(door.cli, "invoke", lambda _context: _loaded_module())
     assert _ended("ls") == 130
-    assert capsys.readouterr().err.startswith("agebench: interrupted: nothing was written")
+    assert capsys.readouterr().err.startswith("agebench: interrupted: no incomplete file")
 
 
 def test_a_plugin_that_makes_it_its_own_error_is_not_to_blame() -> None:
