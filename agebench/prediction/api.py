@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from threading import Lock
+from typing import cast
 
-from agebench.errors import AgebenchError, ImageError
+from agebench.errors import AgebenchError, ImageError, UsageError
 from agebench.prediction.predictor import AgePredictor
 from agebench.prediction.records import PredictedPicture
 from agebench.vision.images import Channels, Picture
@@ -46,14 +47,26 @@ def predict(
     >>> predict(black, estimator="constant", detector="haar").faces
     ()
     """
-    names = None if estimator is None else (estimator,) if isinstance(estimator, str) else estimator
+    names = None if estimator is None else _names(estimator)
     with _LOADING:  # two threads that ask first load the models once
-        predictor = _predictor(None if names is None else tuple(names), detector, channels)
+        predictor = _predictor(names, detector, channels)
     answer = predictor.predict_one(image)
     if answer.status == "ok":
         return answer
     sentence = f"{answer.name}: {answer.reason}" if answer.name else answer.reason
     raise (ImageError if answer.status == "unreadable" else AgebenchError)(sentence)
+
+
+def _names(estimator: object) -> tuple[str, ...]:
+    several = isinstance(estimator, Iterable) and not isinstance(estimator, str)
+    listed = tuple(cast("Iterable[object]", estimator)) if several else (estimator,)
+    for name in listed:
+        if not isinstance(name, str):
+            raise UsageError(
+                f"expected the name of an estimator, got {type(name).__name__}: give estimators of "
+                "your own to AgePredictor"
+            )
+    return cast("tuple[str, ...]", listed)
 
 
 @lru_cache(maxsize=4)

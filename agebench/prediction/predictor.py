@@ -35,7 +35,7 @@ from agebench.util.foreign_code import foreign_code, found_faces
 from agebench.vision.crops import cut_crops
 from agebench.vision.faces import LeftOutError, cut_faces, find_faces, left_out
 from agebench.vision.frames import canonical_frame
-from agebench.vision.images import MAX_PIXELS, Channels, Picture, to_image
+from agebench.vision.images import MAX_PIXELS, Channels, Picture, require_channels, to_image
 from agebench.vision.regions import require_regions
 
 FACES_AT_ONCE = 256
@@ -58,7 +58,8 @@ class AgePredictor:
             if no detector was named.
 
     Raises:
-        UsageError: an unknown name or option, or an estimator given twice.
+        UsageError: an unknown name or option, an estimator given twice, or something that is not
+            an estimator, or `max_pixels` below 1.
         WeightsUnavailableError: a model file is not available.
 
     >>> import numpy as np
@@ -76,6 +77,9 @@ class AgePredictor:
         max_pixels: int = MAX_PIXELS,
         tiles: bool | None = None,
     ) -> None:
+        require_channels(channels)
+        if max_pixels < 1:
+            raise UsageError(f"max_pixels must be at least 1, got {max_pixels}")
         listed = _listed(estimators)
         for item in listed:
             if isinstance(item, str):
@@ -112,11 +116,11 @@ class AgePredictor:
     def predict(self, pictures: Iterable[Picture]) -> list[PredictedPicture]:
         """Return one result per picture, in order.
 
-        If a picture can't be read or processed, its `status` is not "ok" and its `reason` says
-        why; the other pictures are processed.
+        If a picture can't be read or processed, or is not a picture, its `status` is not "ok" and
+        its `reason` says why; the other pictures are processed.
 
         Raises:
-            UsageError: a single picture instead of a list, or something that is not a picture.
+            UsageError: a single picture instead of a list.
         """
         single = cast("object", pictures)
         if isinstance(single, (str, bytes, Path, np.ndarray)) or not isinstance(single, Iterable):
@@ -124,7 +128,7 @@ class AgePredictor:
                 f"expected a list of pictures, got {type(single).__name__}: put it into a list, "
                 "or call predict_one"
             )
-        return [self.predict_one(picture) for picture in pictures]
+        return [self._answer(picture) for picture in pictures]
 
     def predict_one(
         self,
@@ -142,12 +146,24 @@ class AgePredictor:
         Raises:
             UsageError: it is not a picture (see `to_image`).
         """
+        return self._answer(picture, name, keep, UsageError)
+
+    def _answer(
+        self,
+        picture: Picture,
+        name: str | None = None,
+        keep: Callable[[Image], None] | None = None,
+        *fatal: type[Exception],
+    ) -> PredictedPicture:
+        """Return the result for one picture; `fatal` are raised and are no status of it."""
         if name is None:
             name = str(picture) if isinstance(picture, (str, Path)) else ""
         times: dict[str, float] = {}
         try:
-            with left_out("unreadable", UsageError), _timed(times, "decode"):
-                image = to_image(picture, channels=self._channels, max_pixels=self._max_pixels)
+            with left_out("unreadable", *fatal), _timed(times, "decode"):
+                image = to_image(
+                    picture, channels=self._channels, max_pixels=self._max_pixels, name=name
+                )
         except LeftOutError as error:
             return self._failed(name, error, times)
         if keep is not None:
@@ -245,13 +261,11 @@ def detector_label(reference: str, *, tiles: bool) -> str:
     return f"{called(reference)} + tiles" if tiles else called(reference)
 
 
-def _listed(
-    estimators: str | Estimator | Sequence[str | Estimator] | None,
-) -> list[str | Estimator]:
+def _listed(estimators: object) -> list[str | Estimator]:
     if estimators is None:
         return [PREDICT_ESTIMATOR]
-    if isinstance(estimators, (str, Estimator)):
-        return [estimators]
+    if isinstance(estimators, (str, Estimator)) or not isinstance(estimators, Iterable):
+        return [cast("str | Estimator", estimators)]  # whatever else it is, is refused later
     listed = list(estimators)
     if not listed:
         raise UsageError("no estimator was given ('agebench ls estimators' lists them)")

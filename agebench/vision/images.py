@@ -70,9 +70,13 @@ def read_file(path: Path) -> bytes:
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else str(error)
         raise ImageError(f"{path}: can't be read: {reason}") from error
-    if not data:
-        raise ImageError(f"{path}: the file is empty")
+    _require_content(data, str(path))
     return data
+
+
+def _require_content(data: bytes, name: str) -> None:
+    if not data:
+        raise ImageError(f"{name}: the file is empty")
 
 
 def _further_kind(data: bytes) -> str:
@@ -189,8 +193,9 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
         max_pixels: larger pictures are refused before they are decoded.
 
     Raises:
-        ImageError: not a picture, truncated, damaged or too large.
+        ImageError: empty, not a picture, truncated, damaged or too large.
     """
+    _require_content(data, name)
     header = _open_header(data, name, max_pixels)
     scans = several_scans(data) if header.format == "JPEG" else None
     if scans is not None:
@@ -259,8 +264,18 @@ Channels: TypeAlias = Literal["bgr", "rgb"]
 """Order of the channels of arrays: OpenCV's, or that of most other libraries."""
 
 
+def require_channels(channels: str) -> None:
+    """Refuse an order of channels that arrays don't have.
+
+    Raises:
+        UsageError: it is neither "bgr" nor "rgb".
+    """
+    if channels not in ("bgr", "rgb"):
+        raise UsageError(f"channels must be 'bgr' or 'rgb', got {channels!r}")
+
+
 def to_image(
-    picture: Picture, *, channels: Channels = "bgr", max_pixels: int = MAX_PIXELS
+    picture: Picture, *, channels: Channels = "bgr", max_pixels: int = MAX_PIXELS, name: str = ""
 ) -> Image:
     """Return a picture as uint8 (height, width, 3), B, G, R.
 
@@ -269,17 +284,17 @@ def to_image(
             width, 3) or, gray, (height, width).
         channels: order of the channels in an array; Pillow images and files define theirs.
         max_pixels: larger files are refused.
+        name: of bytes, for errors.
 
     Raises:
         UsageError: an array of another shape or type, or another kind of object.
         ImageError: the file can't be read, or the picture is empty.
     """
-    if channels not in ("bgr", "rgb"):
-        raise UsageError(f"channels must be 'bgr' or 'rgb', got {channels!r}")
+    require_channels(channels)
     if isinstance(picture, (str, Path)):
         return read_image(picture, max_pixels=max_pixels)
     if isinstance(picture, bytes):
-        return decode_image(picture, "the bytes given", max_pixels=max_pixels)
+        return decode_image(picture, name or "the bytes given", max_pixels=max_pixels)
     if isinstance(picture, PillowImage.Image):
         return _from_array(from_pillow(picture, "the Pillow image"), "bgr")
     return _from_array(cast("object", picture), channels)

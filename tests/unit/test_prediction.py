@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -158,6 +159,16 @@ def test_a_bad_picture_does_not_end_a_batch(tmp_path: Path) -> None:
     assert [answer.status for answer in answers] == ["unreadable", "ok", "unreadable", "unreadable"]
     assert [len(answer.faces) for answer in answers] == [0, 2, 0, 0]
     assert answers[0].reason == "can't be read: No such file or directory"
+    odd = [halves(1, 2), None, np.zeros((4, 4, 3)), np.zeros((40, 40, 4), np.uint8)]
+    answers = predictor.predict(odd)  # type: ignore[arg-type]  # wrong on purpose
+    assert [answer.status for answer in answers] == ["ok", *["unreadable"] * 3]
+    assert [answer.reason.rpartition("got ")[2] for answer in answers[1:]] == [
+        "NoneType",
+        "float64 (4, 4, 3)",
+        "uint8 (40, 40, 4)",
+    ]
+    with pytest.raises(UsageError, match="expected a path"):
+        predictor.predict_one(None)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(UsageError, match="list of pictures, got str"):
         predictor.predict(str(missing))
 
@@ -201,6 +212,21 @@ def test_several_estimators_answer_side_by_side() -> None:
         AgePredictor("constnt", detector=Fixed())
 
 
+@pytest.mark.parametrize("given", [5, object(), [5], ["constant", object()]])
+def test_what_is_no_estimator_is_one_sentence(given: Any) -> None:
+    with pytest.raises(UsageError, match=r"expected an estimator or its name, got (int|object)"):
+        AgePredictor(given, detector=Fixed())
+    with pytest.raises(UsageError, match=r"expected the name of an estimator, got (int|object)"):
+        agebench.predict(halves(1, 2), estimator=given)
+
+
+def test_settings_out_of_range_are_refused_before_any_picture() -> None:
+    with pytest.raises(UsageError, match="max_pixels must be at least 1, got -1"):
+        AgePredictor("constant", detector=Fixed(), max_pixels=-1)
+    with pytest.raises(UsageError, match="channels must be 'bgr' or 'rgb', got 'gbr'"):
+        AgePredictor("constant", detector=Fixed(), channels="gbr")  # type: ignore[arg-type]  # wrong on purpose
+
+
 def test_threads_get_their_own_answers() -> None:
     predictor = AgePredictor(Blueness(), detector=Fixed())
     pictures = [halves(blue, blue + 1) for blue in range(1, 100)]
@@ -216,6 +242,8 @@ def test_predict_is_public_and_raises_for_one_picture(tmp_path: Path) -> None:
     assert agebench.AgePredictor is AgePredictor
     with pytest.raises(ImageError, match=r"gone\.jpg: can't be read"):
         agebench.predict(tmp_path / "gone.jpg", estimator="constant", detector="aligned")
+    with pytest.raises(ImageError, match="the file is empty"):
+        agebench.predict(b"", estimator="constant", detector="aligned")
 
 
 @pytest.mark.parametrize(
