@@ -20,6 +20,7 @@ from agebench.cli.options import (
     refuse_given,
 )
 from agebench.errors import ImageError, UsageError, inert
+from agebench.util.files import check_target
 from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -153,6 +154,8 @@ def _check(
         raise UsageError("--json and --csv exclude each other: give one")
     if out is not None and not as_json:
         raise UsageError("--out needs --json; redirect other output with '>'")
+    if out is not None:
+        check_target(out)
     if camera is None and not sources:
         raise UsageError("no input: name a picture, a folder, a pattern or '-'")
     if camera is not None and (sources or camera < 0 or (frames is None and not live)):
@@ -255,11 +258,18 @@ def _echo_csv(text: str) -> None:
 def _run_pictures(
     run: PictureRun, write: Callable[[dict[str, Any]], None], out: Path | None
 ) -> None:
+    from agebench.metrics.number_format import counted
+
     if out is None:
         for finished in run.finished():
             write(finished.record)
         return
     with run.lines(out) as lines:
+        if lines.others:
+            print_note(
+                f"{out} keeps {counted(lines.others, 'line')} of pictures that are not among the "
+                "inputs"
+            )
         _run_into(run, lines)
 
 

@@ -7,12 +7,35 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NotRequired, TypedDict
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.prediction.records import to_line
 from agebench.util.files import append_whole, new_beside
 from agebench.util.locks import lock_file
+from agebench.util.record_fields import Text, Years
+from agebench.util.typed_records import read_record
+from agebench.vision.faces import PictureStatus
+
+
+class _Age(TypedDict):
+    years: Years | None
+
+
+class _Face(TypedDict):
+    ages: Mapping[str, _Age]
+    moved_years: NotRequired[Mapping[str, Any]]
+
+
+class _Line(TypedDict):
+    """What resuming relies on; the rest of a line is not read."""
+
+    picture: Text
+    status: NotRequired[PictureStatus]
+    reason: NotRequired[str]
+    detector: Any
+    estimators: Any
+    faces: NotRequired[tuple[_Face, ...]]
 
 
 class LineFile:
@@ -24,6 +47,10 @@ class LineFile:
         detector: reference, as in the records.
         estimators: names, as in the records.
         explain: whether the records contain the effect of each view.
+        pictures: all names of the run; None: whichever are appended.
+
+    Attributes:
+        others: number of lines of earlier runs whose pictures are not among `pictures`.
 
     Raises:
         UsageError: the file contains something else, or another run's results.
@@ -31,7 +58,13 @@ class LineFile:
     """
 
     def __init__(
-        self, path: Path, detector: str, estimators: tuple[str, ...], *, explain: bool = False
+        self,
+        path: Path,
+        detector: str,
+        estimators: tuple[str, ...],
+        *,
+        explain: bool = False,
+        pictures: Iterable[str] | None = None,
     ) -> None:
         self._path = path
         self._explain = explain
@@ -41,12 +74,14 @@ class LineFile:
         try:
             self._file = path.open("a+b")
         except OSError as error:
-            raise self._cannot_write(error) from error
+            raise AgebenchError(
+                f"{path} can't be written: {error.strerror or error}: name another --out"
+            ) from error
         try:
             # Another run may also have replaced the file that was opened above.
             if not (lock_file(self._file) and _is_at(self._file, path)):
                 raise AgebenchError(f"another run is writing {path}: wait for it or stop it")
-            self._recover()
+            self._recover(pictures)
         except BaseException:
             self._file.close()
             raise
@@ -69,29 +104,51 @@ class LineFile:
             "fix that and run the same command again to resume"
         )
 
-    def _recover(self) -> None:
+    def _recover(self, pictures: Iterable[str] | None) -> None:
         self._file.seek(0)
-        end = 0
+        end, cut_off = 0, b""
         for number, line in enumerate(self._file, start=1):
             if not line.endswith(b"\n"):
+                cut_off = line
                 break
             self._note(self._checked(line, number))
             end += len(line)
-        else:
+        self.others = 0 if pictures is None else self._count_others(pictures)
+        if not cut_off:
             return
         # The incomplete end must be the start of a record: nothing else is ever deleted.
-        if end == 0 and not line.startswith(b'{"picture":'[: len(line)]):
+        if end == 0 and not cut_off.startswith(b'{"picture":'[: len(cut_off)]):
             raise self._foreign(1)
         self._file.truncate(end)
+
+    def _count_others(self, pictures: Iterable[str]) -> int:
+        others = self._done.difference(pictures)
+        if others and len(others) == len(self._done):
+            raise UsageError(
+                f"{self._path} holds other pictures, such as {min(others)!r}, and none of the "
+                "present ones: name another --out, or the pictures by the same paths as before"
+            )
+        return len(others)
 
     def _checked(self, line: bytes, number: int) -> dict[str, Any]:
         try:
             record: dict[str, Any] = json.loads(line)
-            made_with = {key: record[key] for key in ("picture", *self._made_with)}
-            explained = {"moved_years" in face for face in record.get("faces", ())}
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            read_record(record, _Line)
+        except (ValueError, RecursionError) as error:
             raise self._foreign(number) from error
-        del made_with["picture"]
+        faces = record.get("faces", ())
+        if any(list(face["ages"]) != record["estimators"] for face in faces):
+            raise self._foreign(number)
+        if record["picture"] in self._done:
+            raise UsageError(
+                f"{self._path}, line {number}: expected one line for each picture, found a second "
+                f"one for {record['picture']!r}: remove one of them, or name another --out"
+            )
+        self._refuse_other_run(record, explained={"moved_years" in face for face in faces})
+        return record
+
+    def _refuse_other_run(self, record: Mapping[str, Any], explained: Set[bool]) -> None:
+        made_with = {key: record[key] for key in self._made_with}
         if made_with != self._made_with:
             raise UsageError(
                 f"{self._path} was started with detector {made_with['detector']!r} and estimators "
@@ -104,13 +161,12 @@ class LineFile:
                 f"{self._path} was started {mode} --explain: resume {mode} it, or name another "
                 "--out"
             )
-        return record
 
     def _note(self, record: Mapping[str, Any]) -> None:
-        name, status = str(record["picture"]), str(record.get("status", "ok"))
+        name, status = record["picture"], record.get("status", "ok")
         self._done.add(name)
         if status != "ok":
-            self._failed[name] = status, str(record.get("reason", ""))
+            self._failed[name] = status, record.get("reason", "")
 
     def _foreign(self, number: int) -> UsageError:
         return UsageError(
@@ -165,7 +221,7 @@ class LineFile:
         new = name.open("a+b")
         try:
             self._file.seek(0)
-            kept = (line for line in self._file if str(json.loads(line)["picture"]) not in dropped)
+            kept = (line for line in self._file if json.loads(line)["picture"] not in dropped)
             new.writelines(kept)
             new.flush()
             os.fsync(new.fileno())

@@ -190,8 +190,13 @@ class PictureRun:
             UsageError: it contains something else, or another run's results.
             AgebenchError: it can't be written, or another run is writing it.
         """
-        names = tuple(self.predictor.estimators)
-        return LineFile(out, self.predictor.detector_name, names, explain=self._settings.explain)
+        return LineFile(
+            out,
+            self.predictor.detector_name,
+            tuple(self.predictor.estimators),
+            explain=self._settings.explain,
+            pictures=self._names,
+        )
 
     def finished(self, lines: LineFile | None = None) -> Generator[Finished, None, None]:
         """Yield the pictures in order; those in `lines` are skipped, the others added to it.

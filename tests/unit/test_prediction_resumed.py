@@ -54,6 +54,10 @@ def record(name: str, status: str = "ok", **more: Any) -> dict[str, Any]:
     }
 
 
+def face(years: object) -> dict[str, Any]:
+    return {"ages": {"constant years=41": {"years": years}}}
+
+
 def test_what_could_not_be_read_is_no_success_the_next_time(tmp_path: Path) -> None:
     root, out = tmp_path / "in", tmp_path / "r.jsonl"
     root.mkdir()
@@ -164,7 +168,7 @@ def test_lines_with_and_without_what_moved_are_not_mixed(
     assert "was started without --explain: resume without it" in str(refused.exception)
     assert out.read_bytes() == before
     with LineFile(tmp_path / "e.jsonl", *MADE_WITH, explain=True) as lines:
-        lines.append(record(name, faces=[{"moved_years": {}}]))
+        lines.append(record(name, faces=[{**face(41.0), "moved_years": {}}]))
         lines.append(record("no face"))  # can't tell, and need not
     refused = go_on(root, tmp_path / "e.jsonl")
     assert "was started with --explain: resume with it" in str(refused.exception)
@@ -177,3 +181,84 @@ def test_faces_of_another_kind_are_something_else(tmp_path: Path, faces: object)
     out.write_text(json.dumps(record("a", faces=faces)) + "\n")
     with pytest.raises(UsageError, match="expected a line of"):
         LineFile(out, *MADE_WITH)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"faces": [face(float("nan"))]},
+        {"faces": [face("41")]},
+        {"faces": [{"ages": {}}]},
+        {"faces": [{}]},
+        {"status": "zzz"},
+        {"status": "broken"},
+        {"reason": None},
+        {"picture": 5},
+    ],
+)
+def test_a_line_that_no_run_writes_is_not_finished(
+    tmp_path: Path, change: dict[str, object]
+) -> None:
+    out = tmp_path / "r.jsonl"
+    with LineFile(out, *MADE_WITH) as lines:
+        lines.append(record("a", faces=[face(41.0), face(None)]))
+    with out.open("a") as file:
+        file.write(json.dumps(record("b") | change) + "\n")
+    before = out.read_bytes()
+    with pytest.raises(UsageError, match=r"r\.jsonl, line 2: expected a line of"):
+        LineFile(out, *MADE_WITH)
+    assert out.read_bytes() == before
+
+
+def test_a_second_line_of_a_picture_is_refused(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "r.jsonl"
+    for name in ("a.png", "b.png"):
+        picture(root / name)
+    assert go_on(root, out).exit_code == 0
+    first, second = out.read_text().splitlines(keepends=True)
+    out.write_text(first + second + first)
+    refused = go_on(root, out)
+    assert isinstance(refused.exception, UsageError)
+    assert "line 3: expected one line for each picture" in str(refused.exception)
+    assert out.read_text() == first + second + first
+
+
+def test_the_pictures_of_another_folder_are_not_mixed_in(tmp_path: Path) -> None:
+    here, there = picture(tmp_path / "A" / "a.png").parent, picture(tmp_path / "B" / "b.png").parent
+    out = tmp_path / "r.jsonl"
+    assert go_on(here, out).exit_code == 0
+    with out.open("a") as file:
+        file.write('{"picture":"cut o')
+    before = out.read_bytes()
+    refused = go_on(there, out)
+    assert isinstance(refused.exception, UsageError)
+    assert f"holds other pictures, such as {str(here / 'a.png')!r}" in str(refused.exception)
+    assert out.read_bytes() == before
+
+
+def test_pictures_that_came_and_went_end_no_run(tmp_path: Path) -> None:
+    root, out = tmp_path / "in", tmp_path / "r.jsonl"
+    for name in ("b.png", "c.png"):
+        picture(root / name)
+    assert "not among the inputs" not in go_on(root, out).stderr
+    (root / "b.png").unlink()
+    picture(root / "a.png")
+    done = go_on(root, out)
+    assert done.exit_code == 0
+    assert f"{out} keeps 1 line of pictures that are not among the inputs\n" in done.stderr
+    assert "1 picture finished by an earlier run" in done.stderr
+    assert statuses(out) == [("b.png", "ok"), ("c.png", "ok"), ("a.png", "ok")]
+
+
+def test_a_file_that_can_not_be_written_is_told_before_any_work(tmp_path: Path) -> None:
+    root = picture(tmp_path / "in" / "a.png").parent
+    for out, said in (
+        (tmp_path / "none" / "a.jsonl", f"the folder {tmp_path / 'none'} does not exist"),
+        (tmp_path, f"{tmp_path} is a folder: name a file to write"),
+    ):
+        refused = go_on(root, out)
+        assert isinstance(refused.exception, AgebenchError)
+        assert said in str(refused.exception)
+        assert "finished work" not in str(refused.exception)
+    with pytest.raises(AgebenchError, match=r"can't be written: .*: name another --out"):
+        LineFile(tmp_path / "none" / "a.jsonl", *MADE_WITH)
