@@ -110,6 +110,8 @@ def command(
     _check(
         sources, as_json=as_json, as_csv=as_csv, out=out, camera=camera, frames=frames, live=live
     )
+    if camera is None:
+        refuse_given(context, ["no_window"], "is for cameras, and none was given")
     if as_csv and settings["explain"]:
         raise UsageError("--csv can't show --explain: use --json, or leave one of them out")
     wanted = PredictSettings(estimators=estimators, **settings)
@@ -135,7 +137,7 @@ def command(
         kept = f"; the same command resumes {out}" if out else ""
         print_note(f"interrupted{kept}")
         context.exit(INTERRUPTED)
-    _report(run.tally, timings=timings)
+    _report(run.tally, as_json=as_json, timings=timings)
     if not (whole or run.tally.answered):
         context.exit(1)
 
@@ -279,8 +281,9 @@ def _run_into(run: PictureRun, lines: LineFile) -> None:
             progress("predict", run.tally.pictures + run.tally.resumed, run.total)
 
 
-def _report(tally: Tally, *, timings: bool) -> None:
+def _report(tally: Tally, *, as_json: bool, timings: bool) -> None:
     from agebench.metrics.number_format import counted
+    from agebench.prediction.run import LEFT_OUT
 
     if tally.resumed:
         print_note(f"{counted(tally.resumed, 'picture')} finished by an earlier run")
@@ -295,7 +298,9 @@ def _report(tally: Tally, *, timings: bool) -> None:
     if failed:
         listed = ", ".join(f"{count} {status}" for status, count in sorted(tally.failures.items()))
         print_note(f"{failed} without an answer ({listed}):")
-    _list_problems(tally, failed + tally.not_drawn)
+    lacks_a_line = tally.failures[LEFT_OUT] + tally.not_drawn
+    hint = "" if as_json or lacks_a_line else " (--json lists all)"
+    _list_problems(tally, failed + tally.not_drawn, hint)
 
 
 def _print_times(tally: Tally) -> None:
@@ -315,9 +320,9 @@ def _print_times(tally: Tally) -> None:
     Console(stderr=True).print(table)
 
 
-def _list_problems(tally: Tally, count: int) -> None:
+def _list_problems(tally: Tally, count: int, hint: str) -> None:
     for problem in tally.problems:
         click.echo(f"  {inert(problem.name)}: {inert(problem.reason)}", err=True)
     more = count - len(tally.problems)
     if more > 0:
-        click.echo(f"  and {more} more (--json lists all)", err=True)
+        click.echo(f"  and {more} more{hint}", err=True)

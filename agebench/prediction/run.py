@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from collections.abc import Generator, Iterator
 from contextlib import closing
@@ -28,7 +29,7 @@ LEFT_OUT = "left out"
 """What is counted for whatever was not a picture file when the folders were listed."""
 
 KEPT_PROBLEMS = 20
-"""Number of problems that are listed with their reasons; all are counted, and in the JSON."""
+"""Number of problems that are listed with their reasons; all are counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,6 +159,11 @@ class PictureRun:
             self.tally.note(problem.name, problem.reason)
 
     def _check_options(self) -> None:
+        if STDIN in self._names and sys.stdin is None:  # the shell closed it: `<&-`
+            raise UsageError(
+                f"standard input is closed, expected a picture for {STDIN!r}: pipe one into it, or "
+                "name a file"
+            )
         if self._settings.processes > 1:
             self.refuse_moving("--processes")
         if self._settings.explain:

@@ -89,6 +89,22 @@ def test_hostile_files_are_counted_and_listed(tmp_path: Path) -> None:
         assert f"{root / name}: " in done.stderr
 
 
+def test_what_has_no_line_is_not_said_to_be_in_the_json(tmp_path: Path) -> None:
+    for index in range(25):
+        (tmp_path / f"{index}.jpg").symlink_to("nowhere")
+    save(tmp_path / "a.png")
+    for options in ((), ("--json",)):
+        done = invoke(tmp_path, *options, *FAST)
+        assert "25 without an answer (25 left out):" in done.stderr
+        assert done.stderr.endswith("\n  and 5 more\n")
+    bad = tmp_path / "bad"
+    bad.mkdir()
+    for index in range(21):
+        (bad / f"{index}.jpg").write_bytes(b"x")
+    assert invoke(bad, *FAST).stderr.endswith("\n  and 1 more (--json lists all)\n")
+    assert invoke(bad, "--json", *FAST).stderr.endswith("\n  and 1 more\n")
+
+
 @pytest.mark.parametrize("kind", ["pipe", "dangling", "cut", "gone", "pattern"])
 def test_one_bad_picture_is_one_sentence_and_exit_code_1(tmp_path: Path, kind: str) -> None:
     path = tmp_path / f"{kind}.jpg"
@@ -136,6 +152,7 @@ def test_what_is_said_of_one_face_is_in_the_singular_and_no_zero_is_negative(
         (".", "--draw", "drawn"),
         ("*.png", "--draw", "."),
         ("-", "--processes", "2"),
+        ("a.png", "--no-window"),
     ],
 )
 def test_wrong_calls_say_so(
@@ -163,6 +180,13 @@ def test_patterns_names_and_stdin(tmp_path: Path) -> None:
     assert (record["picture"], record["status"], record["size_hw"]) == ("-", "ok", [40, 40])
     nothing = CliRunner().invoke(command, ["-", "--json", *FAST], input=b"")
     assert nothing.exit_code == 1
+    assert nothing.stderr == "agebench: -: the file is empty\n"
+
+
+def test_standard_input_that_is_closed_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(UsageError, match="standard input is closed"):
+        PictureRun(find_sources(["-"]), PredictSettings(("constant",), "aligned"))
 
 
 @pytest.mark.parametrize("argument", ["./-", "?", "{}/-"])
