@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 from PIL import Image as PillowImage
@@ -37,7 +38,9 @@ CROWDED = 0.25
 CROWD_FACE_PX = 72
 """A crowd is enlarged until half of its faces have this height, if `MOST_ENLARGED` allows it."""
 
-COLOURS = (
+Colour: TypeAlias = tuple[int, int, int]
+
+COLOURS: tuple[Colour, ...] = (
     (255, 196, 0),
     (64, 220, 255),
     (120, 255, 120),
@@ -107,10 +110,11 @@ def draw_faces(
     pen = ImageDraw.Draw(canvas)
     # The outer edges of a box's pixels, on the enlarged picture.
     boxes = [_scaled(face.face.box_xyxy, factor, (width, height)) for face in faces]
-    for index, (face, box) in enumerate(zip(faces, boxes, strict=True)):
-        _draw_box(pen, face, box, COLOURS[_colour(face, index)], factor, max(height, width))
+    colours = _colours(faces, boxes)
+    for face, box, colour in zip(faces, boxes, colours, strict=True):
+        _draw_box(pen, face, box, colour, factor, max(height, width))
     sizes_px = [_text_px(box[3] - box[1], max(width, height), crowded=crowded) for box in boxes]
-    _draw_labels(pen, faces, boxes, [_text(face, estimator) for face in faces], sizes_px)
+    _draw_labels(pen, colours, boxes, [_text(face, estimator) for face in faces], sizes_px)
     return np.ascontiguousarray(np.asarray(canvas)[:, :, ::-1])
 
 
@@ -132,9 +136,16 @@ def _is_crowd(faces: Sequence[PredictedFace], estimator: str, longest: int) -> b
     return bool(labels > CROWDED * where)
 
 
-def _colour(face: PredictedFace, index: int) -> int:
-    """Return a colour that is constant for a person in a video."""
-    return (index if face.track is None else face.track) % len(COLOURS)
+def _colours(faces: Sequence[PredictedFace], boxes: Sequence[Box]) -> list[Colour]:
+    """Return a colour for each face: a person's own in a video, else one that none nearby has."""
+    edges = np.asarray(boxes, np.float64).reshape(-1, 4)
+    middles = (edges[:, :2] + edges[:, 2:]) / 2
+    numbers = np.zeros(len(faces), np.intp)
+    for index, face in enumerate(faces):
+        away = np.full(len(COLOURS), np.inf)  # from the nearest face of each colour
+        np.minimum.at(away, numbers[:index], np.hypot(*(middles[:index] - middles[index]).T))
+        numbers[index] = np.argmax(away) if face.track is None else face.track % len(COLOURS)
+    return [COLOURS[number] for number in numbers]
 
 
 def _scaled(box_xyxy: Box, factor: int, canvas_wh: tuple[int, int]) -> Box:
@@ -149,7 +160,7 @@ def _draw_box(
     pen: ImageDraw.ImageDraw,
     face: PredictedFace,
     box: Box,
-    colour: tuple[int, int, int],
+    colour: Colour,
     factor: int,
     longest: int,
 ) -> None:
@@ -169,14 +180,13 @@ def _draw_box(
 
 def _draw_labels(
     pen: ImageDraw.ImageDraw,
-    faces: Sequence[PredictedFace],
+    colours: Sequence[Colour],
     boxes: Sequence[Box],
     texts: Sequence[str],
     sizes_px: Sequence[int],
 ) -> None:
     canvas_wh = (int(pen.im.size[0]), int(pen.im.size[1]))
     places = _fit(texts, sizes_px, boxes, canvas_wh)
-    colours = [COLOURS[_colour(face, index)] for index, face in enumerate(faces)]
     for box, (place, _), colour in zip(boxes, places, colours, strict=True):
         if place is not None:
             _draw_leader(pen, box, place, colour)
@@ -211,9 +221,7 @@ def _fit(
         shrunk = [max(LEAST_TEXT_PX, px * 4 // 5) for px in shrunk]
 
 
-def _draw_leader(
-    pen: ImageDraw.ImageDraw, box: Box, place: Box, colour: tuple[int, int, int]
-) -> None:
+def _draw_leader(pen: ImageDraw.ImageDraw, box: Box, place: Box, colour: Colour) -> None:
     """Connect a label that had to be moved away with its box."""
     x = min(max((place[0] + place[2]) / 2, box[0]), box[2])
     y = min(max((place[1] + place[3]) / 2, box[1]), box[3])

@@ -12,6 +12,9 @@ from agebench.util.arrays import Bools
 RINGS = 14
 """Largest distance of a label from its face, in label heights."""
 
+FOREHEAD = 0.25
+"""Fraction of a face's box above the eyes, which a label may cover if it must cover something."""
+
 
 def place_labels(
     boxes_xyxy: Sequence[Box], sizes_wh: Sequence[tuple[float, float]], canvas_wh: tuple[int, int]
@@ -19,7 +22,8 @@ def place_labels(
     """Find a place for each face's label, inside the canvas and without overlapping labels.
 
     Labels are above, below or beside their boxes, outside of all faces if possible; otherwise
-    further away, and at worst on a face.  Large faces choose first.
+    further away, and at worst where they hide least, as on the face's own forehead.  Large faces
+    choose first.
 
     Args:
         boxes_xyxy: the faces, pixels.
@@ -37,7 +41,7 @@ def place_labels(
     placed: list[Box | None] = [None] * len(boxes)
     taken = np.empty((0, 4))
     for index in order:
-        found = _place(boxes[index], sizes_wh[index], canvas_wh, boxes, taken)
+        found = _place(boxes, index, sizes_wh[index], canvas_wh, taken)
         if found is not None:
             left, top, right, bottom = (float(edge) for edge in found)
             placed[index] = (left, top, right, bottom)
@@ -46,29 +50,32 @@ def place_labels(
 
 
 def _place(
-    box: Floats,
+    faces: Floats,
+    index: int,
     size_wh: tuple[float, float],
     canvas_wh: tuple[int, int],
-    faces: Floats,
     taken: Floats,
 ) -> Floats | None:
+    box = faces[index]
     for places in _candidates(box, size_wh):
         inside = _inside(places, canvas_wh)
         free = places[inside & ~_touches(places, taken)]
         clear = free[~_touches(free, faces)]
         if len(clear):
             return np.asarray(clear[0])
-    # Every place is on a face: the nearest one without another label.
+    # Every place is on a face: of the nearest ones without another label, that which hides least.
+    features = faces.copy()
+    features[index, 1] += FOREHEAD * (box[3] - box[1])
     for places in _candidates(box, size_wh):
         moved = _moved_inside(places, canvas_wh)
         free = moved[_inside(moved, canvas_wh) & ~_touches(moved, taken)]
         if len(free):
-            return np.asarray(free[0])
+            return np.asarray(free[np.argmin(_hidden(free, features))])
     return None
 
 
 def _candidates(box: Floats, size_wh: tuple[float, float]) -> Iterator[Floats]:
-    """Yield places beside the box, then in rings around it, each (n, 4)."""
+    """Yield places beside the box and on its forehead, then in rings around it, each (n, 4)."""
     left, top, right, bottom = box
     width, height = size_wh
     for ring in range(RINGS + 1):
@@ -77,6 +84,7 @@ def _candidates(box: Floats, size_wh: tuple[float, float]) -> Iterator[Floats]:
         across = np.concatenate([across, left + np.arange(-ring, ring + 1) * width / 2])
         down = np.concatenate([[top, bottom - height], top + np.arange(-ring, ring + 1) * height])
         corners = [(x, y) for y in (top - height - gap, bottom + gap) for x in across]
+        corners.append((left, top))
         corners += [(x, y) for x in (right + gap, left - width - gap) for y in down]
         starts = np.asarray(corners)
         yield np.concatenate([starts, starts + np.array([width, height])], axis=1)
@@ -96,7 +104,11 @@ def _moved_inside(places: Floats, canvas_wh: tuple[int, int]) -> Floats:
 
 def _touches(places: Floats, others: Floats) -> Bools:
     """Return for each place whether it overlaps any of the others."""
+    return np.asarray(_hidden(places, others) > 0)
+
+
+def _hidden(places: Floats, others: Floats) -> Floats:
+    """Return the area of the others that each place covers."""
     low = np.maximum(places[:, None, :2], others[None, :, :2])
     high = np.minimum(places[:, None, 2:], others[None, :, 2:])
-    shared = np.asarray(high > low)
-    return np.asarray(np.any(shared[..., 0] & shared[..., 1], axis=1))
+    return np.asarray(np.maximum(high - low, 0.0).prod(axis=2).sum(axis=1))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,13 @@ def test_labels_keep_off_faces_where_there_is_room() -> None:
         assert overlap(place, box) == 0.0
 
 
+def test_a_label_that_must_lie_on_a_face_hides_neither_eyes_nor_mouth() -> None:
+    stacked: list[Box] = [(10, 10, 110, 150), (10, 152, 110, 300)]
+    placed = place_labels(stacked, [(100, 30)] * 2, (120, 300))
+    # Below the lower face is no room, and above it is the upper one's chin: on its forehead.
+    assert placed == [(10, 0, 110, 30), (10, 152, 110, 182)]
+
+
 def test_a_label_larger_than_the_picture_has_no_place() -> None:
     assert place_labels([(0, 0, 5, 5)], [(50, 50)], (20, 20)) == [None]
 
@@ -103,6 +111,20 @@ def test_small_faces_get_type_that_can_be_read() -> None:
     height, width = changed.max(axis=0) - changed.min(axis=0)
     assert width >= 60  # ten letters of at least twelve pixels
     assert height >= 14 + 12
+
+
+def test_faces_side_by_side_have_different_colours() -> None:
+    cells = [(0, 0), (1, 1), (2, 0), (3, 0), (4, 0), (2, 1), (3, 1), (4, 1), (0, 1), (1, 0)]
+    corners = [(column * 200 + 50, row * 300 + 100) for column, row in cells]
+    faces = [face((x - 0.5, y - 0.5, x + 99.5, y + 119.5)) for x, y in corners]
+    drawn = draw_faces(np.full((600, 1000, 3), 128, np.uint8), faces, "a")
+    colours = {
+        cell: tuple(drawn[y + 60, x + 1]) for cell, (x, y) in zip(cells, corners, strict=True)
+    }
+    assert len(set(colours.values())) == 8  # of ten faces: two are used again
+    for one, other in itertools.combinations(cells, 2):
+        if math.dist(one, other) < 2:
+            assert colours[one] != colours[other]
 
 
 def test_no_face_leaves_the_picture_as_it_is() -> None:
