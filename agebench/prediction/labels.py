@@ -111,4 +111,5 @@ def _hidden(places: Floats, others: Floats) -> Floats:
     """Return the area of the others that each place covers."""
     low = np.maximum(places[:, None, :2], others[None, :, :2])
     high = np.minimum(places[:, None, 2:], others[None, :, 2:])
-    return np.asarray(np.maximum(high - low, 0.0).prod(axis=2).sum(axis=1))
+    shared = np.maximum(high - low, 0.0)
+    return np.asarray((shared[..., 0] * shared[..., 1]).sum(axis=1))
