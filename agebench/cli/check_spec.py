@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,7 @@ def command(
 
     reference = spec if spec.startswith("spec:") or ".toml" not in spec else f"spec:{spec}"
     _require_estimator(reference)
+    _check_targets({"--crops": crops, "--card": card}, reference, pictures)
     if card is not None:  # before the model is loaded, which may need its [golden] answer
         write_whole(card, encode_png(test_card(_size_of(reference))))
     try_models([reference], [detector])
@@ -93,6 +95,33 @@ def _require_estimator(reference: str) -> None:
         f"estimators: 'agebench predict PICTURE --detector spec:{path} --draw OUT.jpg' shows what "
         "it finds"
     )
+
+
+def _check_targets(
+    targets: Mapping[str, Path | None], reference: str, pictures: Iterable[Path]
+) -> None:
+    """Check by option that each file can be written, and is not one that is read."""
+    from agebench.util.files import check_output
+
+    given = {option: path for option, path in targets.items() if path is not None}
+    inputs = [*_model_files(reference), *pictures] if given else []
+    for option, path in given.items():
+        check_output(path, ".png", inputs, option)
+
+
+def _model_files(reference: str) -> Iterator[Path]:
+    """Yield the file that a reference names, and those that a spec file names."""
+    from agebench.estimators.spec_schema import read_spec
+    from agebench.references import parse_reference
+
+    parsed = parse_reference(reference)
+    if parsed.path is None:
+        return
+    yield parsed.path
+    if parsed.name == "spec":
+        files = read_spec(parsed.path).files
+        names = (files.model, files.config, *files.data_sha256)
+        yield from (parsed.path.parent / name for name in names if name)
 
 
 def _other_runtime(reference: str, spec: EstimatorSpec) -> tuple[Estimator | None, str]:

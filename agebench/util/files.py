@@ -72,13 +72,13 @@ def refuse_nested(out: Path, root: Path) -> None:
         )
 
 
-def refuse_input(out: Path, inputs: Iterable[str | Path | None]) -> None:
+def refuse_input(out: Path, inputs: Iterable[str | Path | None], option: str = "--out") -> None:
     """Refuse to overwrite an input: a data set's list or one of its pictures.
 
     Args:
         out: the file to be written; a link is safe, since only the link is replaced.
-        inputs: files that are read, and folders of such; None and missing ones are ignored
-            over.
+        inputs: files that are read, and folders of such; None and missing ones are ignored.
+        option: that names `out`, for the error.
 
     Raises:
         UsageError: `out` is one of the files, or inside one of the folders.
@@ -87,7 +87,32 @@ def refuse_input(out: Path, inputs: Iterable[str | Path | None]) -> None:
         return
     for path in [user_path(item) for item in inputs if item]:
         if path.exists() and path.samefile(out.parent if path.is_dir() else out):
-            raise UsageError(f"--out {out} is an input and would be overwritten: name another file")
+            raise UsageError(
+                f"{option} {out} is an input and would be overwritten: name another file"
+            )
+
+
+def check_output(
+    out: Path, suffix: str, inputs: Iterable[str | Path | None], option: str = "--out"
+) -> None:
+    """Check before anything is loaded that a file can be written, and that nothing else is lost.
+
+    Args:
+        out: the file to be written.
+        suffix: that its name must have, such as ".png".
+        inputs: as for `refuse_input`.
+        option: that names `out`, for the error.
+
+    Raises:
+        UsageError: it is an input, or its name has another suffix.
+        AgebenchError: its folder does not exist, or it is a folder.
+    """
+    check_target(out)
+    refuse_input(out, inputs, option)
+    if out.suffix.lower() != suffix:
+        raise UsageError(
+            f"{option} {out}: expected a file name that ends in {suffix}: give it this ending"
+        )
 
 
 def new_beside(path: Path, suffix: str = "") -> tuple[int, Path]:

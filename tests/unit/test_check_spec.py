@@ -130,6 +130,34 @@ def test_the_card_is_there_before_the_answer_about_it(tmp_path: Path) -> None:
     assert np.array_equal(read_image(card), card_of((8, 8)))
 
 
+@pytest.mark.parametrize("option", ["--crops", "--card"])
+def test_no_input_is_overwritten(spec: Path, tmp_path: Path, option: str) -> None:
+    face = tmp_path / "a.png"
+    face.write_bytes(b"of a face")
+    for target in (spec, spec.with_name("net.onnx"), face):
+        before = target.read_bytes()
+        error = CliRunner().invoke(command, [str(spec), str(face), option, str(target)]).exception
+        assert isinstance(error, UsageError)
+        assert f"{option} {target} is an input and would be overwritten" in str(error)
+        assert target.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("notes.txt", "expected a file name that ends in .png"),
+        ("no/such/a.png", "the folder {folder}/no/such does not exist"),
+    ],
+)
+def test_a_picture_that_can_not_be_written_is_refused_before_the_model_is_read(
+    spec: Path, tmp_path: Path, name: str, sentence: str
+) -> None:
+    spec.with_name("net.onnx").unlink()
+    for option in ("--crops", "--card"):
+        error = CliRunner().invoke(command, [str(spec), option, str(tmp_path / name)]).exception
+        assert sentence.format(folder=tmp_path) in str(error)
+
+
 def test_ages_beyond_the_range_and_swapped_channels_are_said() -> None:
     true = np.array([20.0, 30.0, 60.0])
     (limited,) = wrong_about(np.array([0.0, 30.0, 120.0]), np.array([1.0, 2.0, 3.0]), true, 1.0)
