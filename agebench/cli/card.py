@@ -27,13 +27,13 @@ def command(results: tuple[Path, ...], out: Path | None) -> None:
     """
     from agebench.harness.reading import read_result
     from agebench.report.card import card
-    from agebench.util.files import check_target, write_whole
+    from agebench.util.files import check_output, write_whole
 
     *files, model = results
     if not files:
         raise UsageError("expected one or more results and then a model, got one argument")
     if out is not None:
-        check_target(out)
+        check_output(out, ".md", [path for path in results if path.is_file()])
     text = card([read_result(path) for path in files], str(model))
     if out is None:
         click.echo(text, nl=False)

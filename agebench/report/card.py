@@ -155,12 +155,14 @@ def _measured(joined: Joined, entry: Entry) -> str:
     if errors is None or errors.mae_years is None:
         parts.append("No picture has both a known age and a predicted age.")
         return "\n\n".join(parts)
-    mean = f"{number(errors.mae_years)} years {bounds(errors.mae_interval)}".strip()
+    mean = f"**{number(errors.mae_years)} years**"
+    if errors.mae_interval is not None:
+        mean = f"**{number(errors.mae_years)} years {bounds(errors.mae_interval)}** (95 % interval)"
     others = ", ".join(f"{metric.name_in_text} {figure(errors, metric)}" for metric in METRICS[1:])
     parts.append(
         f"{counted(errors.n, 'picture')} scored; {content.missed:,} without a face, "
-        f"{content.failed:,} failed. Mean absolute error **{mean}** (95 % interval), "
-        f"{others}, at most 5 years off {percent(errors.cs[5])} %."
+        f"{content.failed:,} failed. Mean absolute error {mean}, {others}, "
+        f"at most 5 years off {percent(errors.cs[5])} %."
     )
     tables = [_groups(joined, entry), _rates(joined, entry)]
     parts += [f"### {markdown(grid.caption)}\n\n{markdown_table(grid)}" for grid in tables if grid]

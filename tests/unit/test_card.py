@@ -71,6 +71,48 @@ def test_a_model_is_found_by_its_file(
         assert sentence in capsys.readouterr().err
 
 
+def test_without_an_interval_none_is_announced(make_result: Make, write_result: Write) -> None:
+    path = write_result("a", _content(make_result))
+    assert "years [2.00, 2.00]** (95 % interval), " in card([read_result(path)], "mine")
+    few = make_result({"mine": np.arange(8.0) + 2}, np.arange(8.0).tolist())
+    few["estimators"][0]["errors"]["mae_interval"] = None
+    text = card([read_result(write_result("b", few))], "mine")
+    assert "Mean absolute error **2.00 years**, RMSE 2.00" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [("", "is an input and would be overwritten"), ("my.csv", "a file name that ends in .md")],
+)
+def test_only_a_card_is_overwritten(
+    make_result: Make,
+    write_result: Write,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    name: str,
+    sentence: str,
+) -> None:
+    result = write_result("a", _content(make_result))
+    target = tmp_path / name if name else result
+    before = result.read_bytes() if not name else b"mine"
+    target.write_bytes(before)
+    with pytest.raises(SystemExit) as stopped:
+        main(["card", str(result), "mine", "-o", str(target)])
+    assert stopped.value.code == 2
+    assert sentence in capsys.readouterr().err
+    assert target.read_bytes() == before
+
+
+def test_the_card_of_a_folder_is_written_into_it_again(
+    make_result: Make, write_result: Write
+) -> None:
+    folder = write_result("a", _content(make_result)).parent
+    for _ in range(2):
+        with pytest.raises(SystemExit) as stopped:
+            main(["card", str(folder), "mine", "-o", str(folder / "README.md")])
+        assert stopped.value.code == 0
+
+
 @pytest.mark.extra
 def test_hostile_names_are_names_in_a_card(write_result: Write) -> None:
     yaml = pytest.importorskip("yaml", reason="needs the extra 'docs'")
