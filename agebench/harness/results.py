@@ -28,7 +28,7 @@ from agebench.harness.scores import Score, common_subset
 from agebench.timing.latency import Latency, StageTimes
 from agebench.timing.pairs import Timing
 from agebench.types import plain
-from agebench.util.files import gone_if_empty, write_together
+from agebench.util.files import gone_if_empty, why_no_folder, write_together
 from agebench.util.locks import alone_in
 from agebench.util.private_paths import without_home
 
@@ -276,6 +276,7 @@ def prepare_folder(folder: Path) -> None:
     """Create the output folder and check that it can be written to, before anything slow starts.
 
     Raises:
+        UsageError: it is a file.
         AgebenchError: it can't be created or written to.
     """
     try:
@@ -284,8 +285,8 @@ def prepare_folder(folder: Path) -> None:
             pass
         in_the_way = [name for name in (RESULT_FILE, PREDICTIONS_FILE) if (folder / name).is_dir()]
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise AgebenchError(
+        kind, reason = why_no_folder(error)
+        raise kind(
             f"the output folder {folder} can't be written to: {reason}; give another one with --out"
         ) from error
     if in_the_way:

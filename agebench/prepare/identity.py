@@ -140,7 +140,9 @@ def refuse_foreign(out: Path) -> None:
     try:
         entries = sorted(entry.name for entry in out.iterdir()) if out.exists() else []
     except OSError as error:
-        raise UsageError(f"--out {out} can't be used: {error.strerror}; give a folder") from error
+        of_file = isinstance(error, NotADirectoryError)
+        reason = "expected a folder, got a file" if of_file else error.strerror
+        raise UsageError(f"--out {out} can't be used: {reason}; give a folder") from error
     foreign = [name for name in entries if name != WORK_FOLDER]
     if foreign:
         raise UsageError(

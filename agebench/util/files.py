@@ -48,15 +48,23 @@ def make_folder(folder: Path, called: str, advice: str = "") -> None:
         advice: what to do if it can't be created.
 
     Raises:
-        AgebenchError: it can't.
+        UsageError: it is a file.
+        AgebenchError: it can't be created for another reason.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except (OSError, ValueError) as error:
-        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
-        raise AgebenchError(
+        kind, reason = why_no_folder(error)
+        raise kind(
             f"{called} can't be created: {reason}" + (f": {advice}" if advice else "")
         ) from error
+
+
+def why_no_folder(error: OSError | ValueError) -> tuple[type[AgebenchError], str]:
+    """Return the kind of error to raise where a folder can't be created, and the reason."""
+    if isinstance(error, FileExistsError):
+        return UsageError, "expected a folder, got a file"
+    return AgebenchError, (error.strerror if isinstance(error, OSError) else None) or str(error)
 
 
 def refuse_nested(out: Path, root: Path) -> None:

@@ -538,15 +538,16 @@ def test_nothing_available_is_an_error_even_if_skipped(
     ]
 
 
-@pytest.mark.parametrize("below", ["", "below", "below/further"])
+@pytest.mark.parametrize(("below", "code"), [("", 2), ("below", 1), ("below/further", 1)])
 def test_an_output_folder_that_cannot_be_stops_before_the_run(
-    cli: Cli, folders: Path, tmp_path: Path, below: str
+    cli: Cli, folders: Path, tmp_path: Path, below: str, code: int
 ) -> None:
     file = tmp_path / "file"
     file.write_text("mine")
     run = cli(*_folders(folders), "--out", file / below)
-    assert run.code == 1
+    assert run.code == code
     assert "can't be written to" in run.err
+    assert ("expected a folder, got a file" in run.err) == (code == 2)
     assert "--out" in run.err
     assert file.read_text() == "mine"
 

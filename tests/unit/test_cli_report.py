@@ -58,7 +58,7 @@ def test_what_changed_is_said_in_a_line(cli: Cli, write_result: Write, tmp_path:
         (("{a}", "{a}"), 2, "given twice"),
         (("no/such.json",), 2, "there is no file"),
         (("{a}", "--thumbnails", "no/such"), 2, "--thumbnails needs the folder"),
-        (("{a}", "--out", "{a}"), 1, "can't be created"),
+        (("{a}", "--out", "{a}"), 2, "can't be created: expected a folder, got a file"),
         (("{a}", "--fail-if", "mae>5"), 1, "poor"),
         ((), 2, "Missing argument"),
     ],

@@ -252,8 +252,9 @@ def test_an_output_folder_that_can_not_be_made_is_told_first(
     sick: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("in the way")
-    assert run(sick, "--out", tmp_path / "file") == 1
+    assert run(sick, "--out", tmp_path / "file") == 2
     captured = capsys.readouterr()
+    assert "expected a folder, got a file" in captured.err
     assert "--out" in captured.err
     assert captured.out == ""
 

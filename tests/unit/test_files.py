@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agebench.errors import AgebenchError
+from agebench.errors import AgebenchError, UsageError
 from agebench.util.files import (
     append_whole,
     gone_if_empty,
@@ -30,6 +30,8 @@ def test_a_folder_is_made_with_those_above_it_or_a_sentence_says_why_not(tmp_pat
             make_folder(wrong, "it", "name another")
         with pytest.raises(AgebenchError, match=r"^it can't be created: [^:]+$"):
             make_folder(wrong, "it")
+    with pytest.raises(UsageError, match="expected a folder, got a file"):
+        make_folder(tmp_path / "file", "it")
 
 
 def test_what_was_written_is_read_up_to_the_limit(tmp_path: Path) -> None:

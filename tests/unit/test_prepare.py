@@ -418,7 +418,7 @@ def test_foreign_nested_and_unwritable_folders_are_refused(tmp_path: Path) -> No
         aligned(root, tmp_path / "link" / "out")
     with pytest.raises(AgebenchError, match="can't be written to"):
         aligned(root, mine / "holiday.jpg" / "out")
-    with pytest.raises(UsageError, match="can't be used"):
+    with pytest.raises(UsageError, match="can't be used: expected a folder, got a file"):
         aligned(root, mine / "holiday.jpg")
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "prepare.json").write_text("[]")
