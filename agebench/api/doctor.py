@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from agebench.datasets.base import list_files
 from agebench.datasets.prepared_layout import SETTINGS_FILE
 from agebench.doctor.diagnosis import Diagnosis, SharedPicture, examine, shared_pictures
 from agebench.doctor.pictures import SheetTile, age_chart, contact_sheets, png_bytes
@@ -179,21 +181,28 @@ def open_dataset(name: str | None, root: Path) -> Dataset:
         return load_dataset("csv", root)
     if (root / SETTINGS_FILE).is_file():
         return load_dataset("prepared", root)
+    if not root.exists():
+        raise DatasetError(f"there is no file or folder {str(root)!r}: check the path")
     found: list[Dataset] = []
-    reasons: list[str] = []
     for kind in _GUESSED:
-        try:
+        with suppress(DatasetError):
             found.append(load_dataset(kind, root))
-        except DatasetError as error:
-            reasons.append(str(error))
     if not found:
-        tried = ", ".join(_GUESSED)
-        raise DatasetError(
-            f"{str(root)!r} is not one of the kinds that are tried ({tried}); give --dataset, or "
-            "a CSV file with the columns path,age instead of the folder. The first error: "
-            f"{reasons[0]}"
-        )
+        raise DatasetError(_why_no_kind(root))
     return max(found, key=lambda dataset: len(dataset.samples))
+
+
+def _why_no_kind(root: Path) -> str:
+    files, problems = list_files(root)
+    if not files:
+        first = "".join(f"; {item.name!r}: {item.reason}" for item in problems[:1])
+        return f"{str(root)!r} holds no picture that can be used: check the path{first}"
+    return (
+        f"no picture in {str(root)!r} has its age in the name of its file or folder, as in the "
+        f"kinds that are tried ({', '.join(_GUESSED)}): give --dataset, such as --dataset 'names "
+        "pattern={}_{age}', or instead of the folder a CSV file with the columns path,age, where "
+        "0+ stands for an unknown age"
+    )
 
 
 def split_against(text: str) -> tuple[str | None, Path]:

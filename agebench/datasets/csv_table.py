@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agebench.datasets.names import shown
+from agebench.datasets.suffixes import is_picture
 from agebench.errors import DatasetError
 from agebench.modelfiles.downloads import stub_in
 from agebench.util.regular_files import read_regular
@@ -99,6 +100,10 @@ def _content(file: Path) -> tuple[bytes, str]:
     except OSError as error:
         raise DatasetError(f"{str(file)!r} can't be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
+        if is_picture(file.name):
+            raise DatasetError(
+                f"{str(file)!r} is a picture: give a CSV file that names pictures and ages"
+            ) from error
         line = error.object.count(b"\n", 0, error.start) + 1
         raise DatasetError(
             f"{str(file)!r} must be UTF-8, but line {line} is not: save it as 'CSV UTF-8'"

@@ -276,8 +276,23 @@ def test_the_kind_is_guessed_by_what_gives_most_pictures(tmp_path: Path) -> None
     kinds = {"utk": "utkface", "fg": "fgnet", "dirs": "folders", "table.csv": "csv"}
     for name, kind in kinds.items():
         assert open_dataset(None, tmp_path / name).spec.name == kind
-    with pytest.raises(DatasetError, match="give --dataset"):
-        open_dataset(None, tmp_path / "utk" / "nothing")
+
+
+def test_what_can_not_be_guessed_is_told_in_its_own_words(tmp_path: Path) -> None:
+    put(tmp_path, "photos/holiday.jpg", jpeg(blobs(1)))
+    put(tmp_path, "notes/notes.txt", b"")
+    for name, sentence in (
+        ("nix", "there is no file or folder"),
+        ("notes", "holds no picture"),
+        ("photos", r"no picture in .* has its age in the name .* give --dataset, such as"),
+        ("photos/holiday.jpg", "is a picture: give a CSV file"),
+    ):
+        with pytest.raises(DatasetError, match=sentence):
+            open_dataset(None, tmp_path / name)
+    put(tmp_path, "list.csv", b"path,age\nphotos/holiday.jpg,0+\n")  # as the sentence says
+    assert len(open_dataset(None, tmp_path / "list.csv").samples) == 1
+    put(tmp_path, "photos/b_30.jpg", jpeg(blobs(2)))
+    assert len(open_dataset("names pattern={}_{age}", tmp_path / "photos").samples) == 1
 
 
 def test_a_colon_belongs_to_the_path_unless_a_data_set_is_named() -> None:
