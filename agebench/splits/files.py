@@ -1,7 +1,8 @@
 """Split files: agebench's own, written and read, and lists published by others.
 
 agebench's own is a CSV file ``picture,part,sha256,reason`` below one comment line that holds the
-rest as JSON; or, with the suffix .json, one JSON object.  Both give the same `Split` back.
+rest as JSON; or, with the suffix .json, one JSON object.  Both give the same `Split` back.  The CSV
+file may have been saved by a spreadsheet, with a BOM and semicolons.
 
 Lists that others have published are read by `split_lists`.
 """
@@ -11,9 +12,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+from codecs import BOM_UTF8
 from pathlib import Path
 from typing import Any
 
+from agebench.datasets.csv_table import DELIMITERS
 from agebench.datasets.names import shown
 from agebench.errors import DatasetError, UsageError
 from agebench.splits.parts import UNUSED, Split
@@ -91,26 +94,39 @@ def read_split(path: str | Path) -> Split:
                 f"{str(source)!r} has more than {LARGEST_BYTES:,} bytes: not a list of names"
             )
         with open_regular(source) as stream:
-            start = stream.read(len(_HEADER))
+            start = stream.read(len(BOM_UTF8) + len(_HEADER) + 1)
     except (OSError, ValueError) as error:
         raise DatasetError(f"{str(source)!r} can't be read: {error}") from error
     if source.suffix.lower() == ".json":
         return _from_json(source)
-    if start == _HEADER.encode():
+    if start.removeprefix(BOM_UTF8).removeprefix(b'"').startswith(_HEADER.encode()):
         return _from_csv(source)
     return read_list(source.stem, [source])
 
 
 def _from_csv(file: Path) -> Split:
     first, _, rest = read_text(file).partition("\n")
+    mark = max(DELIMITERS, key=rest.partition("\n")[0].count)
+    if not first.startswith(_HEADER) or mark != ",":
+        # A spreadsheet takes the commas of JSON for those between cells.
+        first = ",".join(_table(file, first, mark)[0])
     head = _json(file, first.removeprefix(_HEADER))
-    try:
-        rows = list(csv.reader(io.StringIO(rest, newline=""), strict=True))
-    except csv.Error as error:
-        raise DatasetError(f"{str(file)!r} is not valid CSV ({error}): write it again") from error
+    rows = _table(file, rest, mark)
     if not rows or tuple(rows[0]) not in (COLUMNS, (_FORMER_NAME, *COLUMNS[1:])):
         raise DatasetError(f"{str(file)!r} must have the columns {','.join(COLUMNS)}")
-    return _own(file, head, [row for row in rows[1:] if row])
+    return _own(file, head, rows[1:])
+
+
+def _table(file: Path, text: str, mark: str) -> list[list[str]]:
+    """Return the rows that are not empty, without the empty cells that spreadsheets append."""
+    try:
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True))
+    except csv.Error as error:
+        raise DatasetError(f"{str(file)!r} is not valid CSV ({error}): write it again") from error
+    for row in rows:
+        while len(row) > len(COLUMNS) and not row[-1]:
+            row.pop()
+    return [row for row in rows if any(row)]
 
 
 def _from_json(file: Path) -> Split:

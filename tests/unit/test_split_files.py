@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -54,6 +56,26 @@ def test_ours_come_back_as_they_were(tmp_path: Path, name: str) -> None:
         lines = file.read_text().splitlines()
         assert lines[0].startswith("# agebench-split {")
         assert lines[1:3] == ["picture,part,sha256,reason", f"a.jpg,train,{'ab' * 32},"]
+
+
+def test_ours_saved_by_a_spreadsheet_come_back(tmp_path: Path) -> None:
+    file = tmp_path / "split.csv"
+    write_split(ours(), file)
+    written = file.read_bytes().decode()
+    rows = list(csv.reader(io.StringIO(written, newline="")))
+    saved = {"bom": "\ufeff" + written}
+    for mark in (",", ";", "\t"):
+        cells = io.StringIO(newline="")  # each row is as long as the longest
+        padded = [[*row, *[""] * (20 - len(row))] for row in rows]
+        csv.writer(cells, delimiter=mark).writerows(padded)
+        saved[mark] = cells.getvalue()
+        saved["bom" + mark] = "\ufeff" + cells.getvalue()
+    for text in saved.values():
+        file.write_bytes(text.encode())
+        assert read_split(file) == ours()
+    file.write_bytes(saved["bom;"].replace(";val;", ";test;").encode())
+    with pytest.raises(DatasetError, match="changed after it was written"):
+        read_split(file)
 
 
 @pytest.mark.parametrize(
