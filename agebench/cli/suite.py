@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from rich.console import Console
 
 from agebench.cli.options import FilePath, advanced_option, help_all
 from agebench.errors import AgebenchError, UsageError, inert
+from agebench.metrics.number_format import counted
 from agebench.util.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -102,6 +104,7 @@ def run(
     if minutes is not None and not minutes >= 0:
         raise UsageError(f"--minutes must be at least 0, got {minutes:g}")
     plan = read_plan(file)
+    _require_folders(data, joined)
     dry, times = only == "dry", only == "times"
     if times and plan.times is None:
         raise UsageError(f"{file} has no table [times], which names the set to time")
@@ -119,12 +122,26 @@ def run(
     else:
         _print(outcome, dry=dry)
     if outcome.problems:
-        raise AgebenchError(_failed(outcome.problems))
+        raise AgebenchError(_failed(outcome))
 
 
-def _failed(problems: list[str]) -> str:
-    lines = "\n".join(f"  {line}" for line in problems)
-    return f"{len(problems)} of the suite's parts failed; the others were measured:\n{lines}"
+def _require_folders(data: Path | None, joined: Iterable[Path]) -> None:
+    """Refuse folders that would contribute nothing without a word."""
+    from agebench.suite.cells import RESULTS
+
+    if data is not None and not data.is_dir():
+        raise UsageError(f"there is no folder {data}: give the one of the data sets with --data")
+    for folder in joined:
+        if folder.is_dir() and not (folder / RESULTS).is_dir():
+            raise UsageError(
+                f"{folder} has no results of a suite: give the output folder of one with --join"
+            )
+
+
+def _failed(outcome: SuiteOutcome) -> str:
+    lines = "\n".join(f"  {line}" for line in outcome.problems)
+    rest = "; the others were measured" if outcome.report.has_results else ""
+    return f"{counted(len(outcome.problems), 'part')} of the suite failed{rest}:\n{lines}"
 
 
 def _print(outcome: SuiteOutcome, *, dry: bool) -> None:

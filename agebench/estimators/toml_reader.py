@@ -39,7 +39,8 @@ def read_toml(
     """
     try:
         if not path.is_file():
-            raise UsageError(f"{path}: expected a TOML file, found no file")
+            found = "got a folder" if path.is_dir() else "found no file"
+            raise UsageError(f"{path}: expected a TOML file, {found}")
         with open_regular(path) as file:
             content = file.read(MAX_FILE_BYTES + 1)
         _require_toml(path, content)

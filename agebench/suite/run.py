@@ -78,6 +78,11 @@ class SuiteReport:
         """Cells that failed, or whose model or set is not available."""
         return [item for item in self.cells if item.state in ("broken", "not there")]
 
+    @property
+    def has_results(self) -> bool:
+        """Whether there is a result of any cell."""
+        return any(item.state in ("kept", "joined", "measured") for item in self.cells)
+
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:

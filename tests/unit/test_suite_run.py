@@ -114,6 +114,7 @@ root = "nowhere"
     done = CliRunner().invoke(command, [str(suite), "--out", str(suite.parent / "out")])
     assert isinstance(done.exception, AgebenchError)
     message = str(done.exception)
+    assert message.startswith("2 parts of the suite failed; the others were measured:")
     assert "gone.toml" in message
     assert "set gone: " in message
     assert "nowhere" in message
@@ -298,6 +299,14 @@ def test_a_wrong_file_is_told_where(
         read_plan(suite)
 
 
+def test_a_suite_without_any_result_has_no_others(suite: Path) -> None:
+    suite.write_text(
+        '[[contenders]]\nmodel = "spec:gone.toml"\n[[sets]]\nkey = "one"\ndataset = "sample"\n'
+    )
+    done = CliRunner().invoke(command, [str(suite), "--out", str(suite.parent / "out")])
+    assert str(done.exception).startswith("1 part of the suite failed:\n")
+
+
 def test_a_wrong_call_is_told(suite: Path) -> None:
     for arguments, expected in (
         ([str(suite)], "give --out"),
@@ -305,6 +314,13 @@ def test_a_wrong_call_is_told(suite: Path) -> None:
         (["page", str(suite.parent)], "has no board.json"),
         ([str(suite), "--out", str(suite.parent / "o"), "--join", "nowhere"], "there is no folder"),
         ([str(suite), "--out", str(suite.parent / "o"), "--minutes", "nan"], "at least 0, got nan"),
+        ([str(suite), "--out", str(suite.parent / "o"), "--data", "nix"], "there is no folder nix"),
+        (
+            [str(suite), "--out", str(suite.parent / "o"), "--join", str(suite.parent)],
+            f"{suite.parent} has no results of a suite",
+        ),
+        ([str(suite.parent), "--out", str(suite.parent / "o")], "expected a TOML file, got a fol"),
+        ([str(suite), "--out", str(suite)], "expected a folder, got a file"),
     ):
         done = CliRunner().invoke(command, arguments)
         assert isinstance(done.exception, UsageError)
