@@ -57,7 +57,11 @@ def read_run_file(path: str | Path, command: click.Command) -> dict[str, Any]:
     """
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise UsageError(
+            f"--config {path} can't be read: {error.strerror or error}: check the path"
+        ) from error
+    except ValueError as error:
         raise UsageError(f"--config {path} can't be read: {error_text(error)}") from error
     known = {_key(item): item for item in _params(command)}
     found: dict[str, Any] = {}
@@ -67,6 +71,8 @@ def read_run_file(path: str | Path, command: click.Command) -> dict[str, Any]:
         expected = _expected(known[key])
         if not _fits(expected, value):
             raise UsageError(f"{path}: {key} must be {expected}, got {value!r}")
+        if value == [] and isinstance(known[key], click.Argument):
+            raise UsageError(f"{path}: {key} is an empty list: name at least one, or omit {key}")
         found[str(known[key].name)] = value
     return found
 

@@ -12,6 +12,10 @@ MOST_THREADS = 4096
 """More than any machine has cores, and within the C int that OpenCV takes."""
 
 
+MOST_DECODE_THREADS = 64
+"""As `agebench doctor` allows; each holds a decoded picture."""
+
+
 @dataclass(frozen=True, slots=True)
 class CompareSettings:
     """Settings of one comparison; all are written into its result.
@@ -25,7 +29,8 @@ class CompareSettings:
         sample: number of pictures to take, drawn at random with `seed`; None for all.
         seed: for the sample, the permutation tests and the choice of timed pictures.
         batch_size: faces per call of an estimator in the accuracy pass.
-        decode_threads: number of threads that decode ahead; 0 decodes in the main thread.
+        decode_threads: number of threads that decode ahead, at most `MOST_DECODE_THREADS`; 0
+            decodes in the main thread.
         threads: that OpenCV and ONNX Runtime may use; None for one per processor.
         latency_pictures: number of scored pictures to time, at batch 1; 0 skips the timing.
         max_pixels: larger pictures are refused.
@@ -74,5 +79,8 @@ class CompareSettings:
             value = getattr(self, name)
             if value is not None and value < minimum:
                 raise UsageError(f"{name} must be at least {minimum}, got {value}")
-        if self.threads is not None and self.threads > MOST_THREADS:
-            raise UsageError(f"threads must be at most {MOST_THREADS}, got {self.threads}")
+        most = {"decode_threads": MOST_DECODE_THREADS, "threads": MOST_THREADS}
+        for name, maximum in most.items():
+            value = getattr(self, name)
+            if value is not None and value > maximum:
+                raise UsageError(f"{name} must be at most {maximum}, got {value}")

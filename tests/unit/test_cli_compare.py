@@ -424,6 +424,7 @@ DEMO = ("--dataset", "demo", "--latency-pictures", "0")
         (("compare", "constant", "--dataset", "demo", "--limit", "0"), "limit must be at least 1"),
         (("compare", "constant", *DEMO, "--limit", "1", "--sample", "1"), "exclude each other"),
         (("compare", "constant", *DEMO, "--seed", "-1"), "seed must be at least 0"),
+        (("compare", "constant", *DEMO, "--decode-threads", "65"), "must be at most 64, got 65"),
         (("compare", "constant", *DEMO, "--limit", "many"), "not a valid integer"),
         (("compare", "constant", *DEMO, "--no-such-option"), "No such option"),
         (("compare", "constant", "--dataset", ""), "has no name"),

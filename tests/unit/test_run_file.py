@@ -62,6 +62,7 @@ def test_what_is_typed_goes_before_the_file(cli: Cli, tmp_path: Path) -> None:
         ("limit = 2.5", "limit must be a whole number, got 2.5"),
         ('report = "yes"', "report must be true or false, got 'yes'"),
         ('estimators = "constant"', "estimators must be a list of strings, got 'constant'"),
+        ("estimators = []", "estimators is an empty list: name at least one"),
         ("fail-if = [5]", "fail-if must be a list of strings, got [5]"),
         ('out = "x"', "unknown option 'out'"),
         ("limit =", "can't be read: TOMLDecodeError"),
@@ -78,7 +79,7 @@ def test_a_file_that_is_wrong_is_refused_in_a_sentence(
     assert sentence in err
     code, _, err = cli("compare", "--config", tmp_path / "none.toml")
     assert code == 2
-    assert "none.toml can't be read" in err
+    assert "none.toml can't be read: No such file or directory: check the path" in err
 
 
 def test_faces_are_found_once(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
