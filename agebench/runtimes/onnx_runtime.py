@@ -112,6 +112,11 @@ def open_session(
             providers=providers,
             enable_fallback=0,
         )
+    except UnicodeDecodeError as error:  # of a name in the file
+        raise ModelError(
+            f"{source.path} is damaged: a name in it is not text: compare its size and sha256 with "
+            "those of the original"
+        ) from error
     except Exception as error:  # onnxruntime raises a dozen kinds, all similar to RuntimeError
         reason = library_message(error)
         if device != "cpu":

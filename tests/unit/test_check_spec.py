@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 
 from agebench import load_detector, load_estimator
 from agebench.cli.check_spec import command
-from agebench.errors import UsageError
+from agebench.errors import ModelError, UsageError
 from agebench.estimators.spec_checks import test_card as card_of
 from agebench.harness.spec_check import _wrong as wrong_about
 from agebench.harness.spec_check import check_described
@@ -117,6 +117,15 @@ def test_a_face_detectors_file_is_refused_with_the_command_that_tries_it(tmp_pat
         assert isinstance(error, UsageError)
         assert "'yolov8'" in str(error)
         assert f"--detector spec:{path}" in str(error)
+
+
+def test_a_damaged_network_is_told_as_such(spec: Path) -> None:
+    network = spec.with_name("net.onnx")
+    whole, operator = network.read_bytes(), b"GlobalAveragePool"
+    network.write_bytes(whole.replace(operator, bytes(255 - byte for byte in operator)))
+    error = CliRunner().invoke(command, [f"spec:{spec}@onnxruntime"]).exception
+    assert isinstance(error, ModelError)
+    assert "is damaged: a name in it is not text: compare its size and sha256" in str(error)
 
 
 def test_the_card_is_there_before_the_answer_about_it(tmp_path: Path) -> None:
