@@ -55,6 +55,7 @@ def command(
     from agebench.vision.images import encode_png
 
     reference = spec if spec.startswith("spec:") or ".toml" not in spec else f"spec:{spec}"
+    _require_known(reference)
     _require_estimator(reference)
     _check_targets({"--crops": crops, "--card": card}, reference, pictures)
     if card is not None:  # before the model is loaded, which may need its [golden] answer
@@ -76,6 +77,23 @@ def command(
         _show(about)
     if check.wrong:
         raise click.exceptions.Exit(1)
+
+
+def _require_known(reference: str) -> None:
+    """Refuse a folder or a model's own file, which are no estimator's name."""
+    from agebench.references import user_path
+    from agebench.registry.plugins import ESTIMATORS, require_registered
+
+    try:
+        require_registered(ESTIMATORS, reference)
+    except UsageError as error:
+        path = user_path(reference)
+        if not path.exists():
+            raise
+        raise UsageError(
+            f"expected the TOML file that describes a model, got the "
+            f"{'folder' if path.is_dir() else 'file'} {path}: docs/spec-file.md shows such a file"
+        ) from error
 
 
 def _require_estimator(reference: str) -> None:

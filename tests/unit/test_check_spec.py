@@ -12,10 +12,11 @@ import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 
-from agebench import load_detector, load_estimator
+from agebench import load_dataset, load_detector, load_estimator
 from agebench.cli.check_spec import command
 from agebench.errors import ModelError, UsageError
 from agebench.estimators.spec_checks import test_card as card_of
+from agebench.harness.spec_check import _alike as alike
 from agebench.harness.spec_check import _wrong as wrong_about
 from agebench.harness.spec_check import check_described
 from agebench.protocols import Estimator, RuntimeInfo
@@ -82,6 +83,41 @@ def test_what_looks_wrong_is_said(spec: Path, crop: str, scale: float, wrong: st
     done = CliRunner().invoke(command, [str(spec)])
     assert done.exit_code == 1
     assert wrong in done.output
+
+
+def test_two_faces_of_the_same_age_are_said_only_if_colours_do_not_matter_either() -> None:
+    same, other = np.array([30.0, 30.02]), np.array([30.01, 30.0])
+    assert alike(same, other, 2).startswith("both ages lie within 0.02 years")
+    assert alike(same, other, 1) == ""  # one picture given twice
+    assert alike(same, other + 5, 2) == ""
+    assert alike(np.array([30.0, 30.5]), other, 2) == ""
+    assert alike(np.array([30.0, 30.5, 30.9]), np.zeros(3), 3).startswith("all 3 ages")
+    assert alike(np.array([30.0, 30.5, 31.9]), np.zeros(3), 3) == ""
+
+
+def test_a_model_that_gives_two_pictures_the_same_age_looks_wrong(spec: Path) -> None:
+    spec.write_text(SPEC.format(crop="chip", scale=0.0001))
+    faces = [str(sample.path) for sample in load_dataset("sample").samples[::40]]
+    for chosen, told in ((faces, True), (faces[:1] * 2, False)):
+        done = CliRunner().invoke(command, [str(spec), *chosen, "--detector", "aligned"])
+        assert ("both ages lie within 0.00 years" in done.output) == told
+
+
+def test_what_is_no_spec_file_is_told(
+    spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "models").mkdir()
+    for name, sentence in (
+        ("models", "got the folder models: docs/spec-file.md"),
+        ("net.onnx", "got the file net.onnx: docs/spec-file.md"),
+        (str(spec.with_name("net.onnx")), "expected the TOML file that describes a model"),
+        ("nodels", "unknown estimator 'nodels'"),
+        ("spec:models", "expected a TOML file, got a folder"),
+    ):
+        error = CliRunner().invoke(command, [name]).exception
+        assert isinstance(error, UsageError)
+        assert sentence in str(error)
 
 
 class Shifted:
