@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-from agebench.errors import AgebenchError, UsageError
+from agebench.errors import AgebenchError, UsageError, suggestion
 from agebench.metrics.age_classes import YEARS_RULES
 from agebench.metrics.intervals import MINIMUM_PICTURES
 from agebench.metrics.number_format import counted
@@ -81,12 +81,16 @@ class ClassYears:
     likeliest: tuple[Count, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        if len(self.classes) != len(self.years) or not self.classes:
-            raise ValueError(f"{len(self.classes)} classes have {len(self.years)} years")
+        if not self.classes:
+            raise ValueError("expected at least one class, got none")
+        if len(self.classes) != len(self.years):
+            classes = counted(len(self.classes), "class", "classes")
+            raise ValueError(f"expected the years of {classes}, got {len(self.years)}")
         if not all(0.0 <= age <= MAX_AGE_YEARS for age in self.years):
             raise ValueError(f"years must be 0 to {MAX_AGE_YEARS:g}, got {self.years}")
         if self.rule not in YEARS_RULES:
-            raise ValueError(f"unknown rule {self.rule!r}")
+            hint = suggestion(self.rule, YEARS_RULES)
+            raise ValueError(f"unknown rule {self.rule!r}: {hint}")
         if self.pictures < 1:
             raise ValueError(f"it was fitted on {self.pictures} pictures")
         require_training_part(self.part)

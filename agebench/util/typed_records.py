@@ -275,8 +275,7 @@ def _record(kind: type[Any], strict: bool) -> Decode:
         try:
             return kind(**found)
         except ValueError as error:
-            message = f": {error}" if strict else ""
-            raise StructureError(str(error), value, message) from error
+            raise StructureError(str(error), value, f": {error}") from error
 
     return read
 

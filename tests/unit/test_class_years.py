@@ -290,16 +290,20 @@ def test_damaged_tables_get_a_sentence(tmp_path: Path) -> None:
         read_class_years(file)
     with pytest.raises(AgebenchError, match="expected a table of years"):
         read_class_years(tmp_path / "nothing.json")
-    with pytest.raises(ValueError, match="classes have"):
+    with pytest.raises(ValueError, match="expected at least one class"):
         ClassYears((), (), "midpoint", "mine", "train", 1, "ab")
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"years": [1]}, "2 classes have 1 years"),
-        ({"classes": [], "years": []}, "0 classes have 0 years"),
-        ({"rule": "mode"}, "unknown rule 'mode'"),
+        ({"years": [1]}, "'agebench fit-years'): expected the years of 2 classes, got 1"),
+        ({"classes": ["0-2"]}, "'agebench fit-years'): expected the years of 1 class, got 2"),
+        ({"classes": [], "years": []}, "expected at least one class, got none"),
+        (
+            {"rule": "mode"},
+            "fit-years'): unknown rule 'mode': known: expectation, midpoint",
+        ),
         ({"format": "agebench-split"}, "format 'agebench-class-years', version 1"),
         ({"version": 2}, "format 'agebench-class-years', version 1"),
         ({"version": None}, "format 'agebench-class-years', version 1"),
@@ -426,7 +430,7 @@ def test_a_table_keeps_what_the_probabilities_depend_on() -> None:
     assert (view["region"], view["size_hw"]) == ("face", [4, 4])
     assert dict(table.settings) == deciding_settings(_spec())
     assert make_class_years(_spec(weights=()), [5, 20, 60], fitted_on).weights_sha256 == ""
-    with pytest.raises(ValueError, match="0 classes have 3 years"):
+    with pytest.raises(ValueError, match="expected at least one class"):
         make_class_years(_spec(classes=None), [5, 20, 60], fitted_on)
 
 
