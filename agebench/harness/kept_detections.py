@@ -23,9 +23,10 @@ from typing import Any, TypeVar
 
 from agebench.errors import RunEndsError
 from agebench.harness.loading import reads_back_its_runtime
-from agebench.modelfiles.weights import cache_dir
+from agebench.modelfiles.weights import CACHE_VARIABLE, cache_dir
 from agebench.protocols import FaceDetector
 from agebench.types import Face, Image, plain
+from agebench.util.files import why_no_folder
 from agebench.util.foreign_code import found_faces
 
 _T = TypeVar("_T")
@@ -84,8 +85,8 @@ class KeptDetections:
         self.seconds = 0.0
         self._saved = time.monotonic()
         self._waiting: dict[tuple[str, str], str] = {}
+        self._make_folder()
         with self._failing():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             self._file = sqlite3.connect(self.path, timeout=WAIT_S)
             version = self._file.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
@@ -184,6 +185,17 @@ class KeptDetections:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self.close()
+
+    def _make_folder(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except (OSError, ValueError) as error:
+            _, reason = why_no_folder(error)
+            raise KeptDetectionsError(
+                f"the kept detections in {self.path} can't be used, as their folder can't be "
+                f"created ({reason}): name another folder with {CACHE_VARIABLE}, or another file "
+                f"with {FILE_VARIABLE}"
+            ) from error
 
     def _make(self) -> int:
         """Create the table in an empty file; return the file's format, perhaps set by another run.

@@ -36,6 +36,7 @@ from agebench.references import user_path
 from agebench.types import WeightsFile
 
 __all__ = [
+    "CACHE_VARIABLE",
     "ResolvedWeights",
     "cache_dir",
     "describe",
@@ -44,6 +45,8 @@ __all__ = [
     "sha256_of",
 ]
 
+CACHE_VARIABLE = "AGEBENCH_CACHE"
+"""Environment variable with the folder for downloads and what is kept between runs."""
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
 """At least two letters: a Windows drive has one."""
@@ -79,7 +82,7 @@ class _Attempt:
 
 def cache_dir() -> Path:
     """Return the folder for downloads: AGEBENCH_CACHE, or the user's cache folder."""
-    own = os.environ.get("AGEBENCH_CACHE", "")
+    own = os.environ.get(CACHE_VARIABLE, "")
     return user_path(own) if own else user_cache_path("agebench")
 
 

@@ -222,6 +222,21 @@ def test_a_usual_file_that_fails_later_is_told_once_and_the_run_goes_on(
         assert again.used == 1
 
 
+def test_a_cache_that_can_not_be_a_folder_is_told_by_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    monkeypatch.delenv(kept_detections.FILE_VARIABLE, raising=False)
+    monkeypatch.setenv("AGEBENCH_CACHE", str(file))
+    told: list[str] = []
+    with kept_detections.usually_kept(told.append) as kept:
+        assert kept is None
+    (sentence,) = told
+    assert f"{file / 'detections.sqlite'} can't be used, as their folder can't be" in sentence
+    assert "(expected a folder, got a file): name another folder with AGEBENCH_CACHE" in sentence
+
+
 def test_another_file_is_refused_and_a_damaged_one_ends_the_run(
     tmp_path: Path, pictures: SampleList
 ) -> None:
