@@ -135,9 +135,8 @@ def finished(
         why = "nothing there is named like a picture of this set"
         if left_out:
             first = left_out[0]
-            why = f"{len(left_out)} entries were left out, the first is {first.name!r}: " + (
-                first.reason
-            )
+            count = "1 entry was" if len(left_out) == 1 else f"{len(left_out):,} entries were"
+            why = f"{count} left out, the first is {first.name!r}: {first.reason}"
         raise DatasetError(f"data set {spec.name!r} has no usable picture in {str(root)!r}: {why}")
     return SampleList(spec, ordered, left_out)
 

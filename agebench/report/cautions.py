@@ -9,7 +9,7 @@ import numpy as np
 from agebench.harness.comparability import LABEL_SOURCES
 from agebench.harness.scores import CLIPPED_FRACTION, errors_at
 from agebench.metrics.error_summary import ErrorSummary
-from agebench.metrics.number_format import bounds, number, percent
+from agebench.metrics.number_format import bounds, counted, number, percent
 from agebench.report.grid import Note
 from agebench.report.joining import Entry, Joined
 from agebench.util.arrays import Bools
@@ -45,7 +45,7 @@ def _unranked(entry: Entry) -> Iterator[Note]:
         return
     own, own_mae = entry.content.own_errors, ""
     if own is not None and own.n:
-        own_mae = f"; on its own {own.n:,} pictures its MAE is {number(own.mae_years)}"
+        own_mae = f"; on its own {counted(own.n, 'picture')} its MAE is {number(own.mae_years)}"
     yield Note(f"not ranked: {reason}{own_mae}", severe=True)
 
 
@@ -90,8 +90,7 @@ def _mae_on(errors: ErrorSummary, which: str) -> str:
         return f"there is no common picture {which}"
     interval = bounds(errors.mae_interval)
     figure = f"{number(errors.mae_years)} {interval}".strip()
-    pictures = "common picture" if errors.n == 1 else "common pictures"
-    return f"on the {errors.n:,} {pictures} {which} its MAE is {figure}"
+    return f"on the {counted(errors.n, 'common picture')} {which} its MAE is {figure}"
 
 
 def _other_labels(joined: Joined, entry: Entry) -> Iterator[Note]:

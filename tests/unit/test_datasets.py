@@ -180,6 +180,9 @@ def test_only_problems_is_an_error_that_names_the_first(
     make(tmp_path, "zzz.jpg", "holiday.jpg")
     with pytest.raises(DatasetError, match=r"2 .*'holiday\.jpg'"):
         load(tmp_path)
+    (tmp_path / "zzz.jpg").unlink()
+    with pytest.raises(DatasetError, match=r": 1 entry was left out, the first is 'holiday\.jpg'"):
+        load(tmp_path)
 
 
 @pytest.mark.parametrize("text", ["birth-age", "apparent", "dex-estimated", "unknown"])

@@ -293,4 +293,5 @@ def test_one_with_an_age_for_few_pictures_shrinks_nobody_elses_set(
     assert [entry.label for entry in joined.scored] == ["one"]
     (note,) = [note for note in cautions(joined, found["shy"]) if "not ranked" in note.text]
     assert "an age for only 2 of 60 pictures" in note.text
+    assert "; on its own 2 pictures its MAE is" in note.text
     assert note.severe
