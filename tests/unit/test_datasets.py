@@ -19,28 +19,12 @@ from agebench.errors import DatasetError
 from agebench.protocols import Dataset, DatasetSpec
 from agebench.registry.plugins import convert_option
 from agebench.types import LabelKind, Sample
+from tests.unit.listings import make, names_of, reasons
 
 STAMP = "20170116174525125"
 CHIP = f"{STAMP}.jpg.chip.jpg"
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs links, pipes and sockets")
-
-
-def make(root: Path, *names: str) -> Path:
-    """Make empty files; pixels are never read while listing."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
-
-
-def names_of(dataset: Dataset) -> list[str]:
-    return [sample.name for sample in dataset.samples]
-
-
-def reasons(dataset: Dataset) -> dict[str, str]:
-    return {problem.name: problem.reason for problem in dataset.problems}
 
 
 # What all of them share

@@ -18,33 +18,16 @@ from agebench.datasets.listed import path_ending
 from agebench.datasets.names import AgeLabel
 from agebench.errors import DatasetError
 from agebench.metrics.age_classes import ADIENCE_CLASSES, nearest_class
-from agebench.protocols import Dataset
 from agebench.registry.plugins import list_plugins, load_dataset
 from agebench.types import LABEL_KINDS, Problem
+from tests.unit.listings import make, names_of, reasons
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs links and pipes")
-
-
-def make(root: Path, *names: str) -> Path:
-    """Make empty files; pixels are never read while listing."""
-    for name in names:
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    return root
 
 
 def write(file: Path, text: str | bytes) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(text if isinstance(text, bytes) else text.encode("utf-8"))
-
-
-def names_of(dataset: Dataset) -> list[str]:
-    return [sample.name for sample in dataset.samples]
-
-
-def reasons(dataset: Dataset) -> dict[str, str]:
-    return {problem.name: problem.reason for problem in dataset.problems}
 
 
 # What all of them share

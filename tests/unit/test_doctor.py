@@ -18,20 +18,8 @@ from agebench.datasets import folders
 from agebench.doctor.diagnosis import examine, shared_pictures, suspicious_ages
 from agebench.doctor.pictures import SheetTile, age_chart, contact_sheets
 from agebench.errors import DatasetError
-from agebench.types import Image, Sample
-from agebench.vision.opencv import cv2
-
-
-def blobs(seed: int, size: int = 120) -> Image:
-    rng = np.random.default_rng(seed)
-    noise = rng.uniform(0, 255, (size, size, 3)).astype(np.float32)
-    mixed = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (2, 6, 20))
-    low, high = np.min(mixed), np.max(mixed)
-    return np.asarray((mixed - low) / (high - low) * 255, np.uint8)
-
-
-def jpeg(image: Image, quality: int = 95) -> bytes:
-    return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+from agebench.types import Sample
+from tests.unit.blobs import blobs, jpeg
 
 
 def put(root: Path, name: str, data: bytes) -> None:
@@ -44,13 +32,13 @@ def put(root: Path, name: str, data: bytes) -> None:
 def sick(tmp_path: Path) -> Path:
     """A folder set with one of everything."""
     root = tmp_path / "sick"
-    whole = jpeg(blobs(1))
+    whole = jpeg(blobs(1, 120))
     put(root, "020/one.jpg", whole)
     put(root, "055/one.jpg", whole)
-    put(root, "030/two.jpg", jpeg(blobs(2)))
-    put(root, "030/two_again.jpg", jpeg(blobs(2), 60))
-    put(root, "040/three.jpg", jpeg(blobs(3)))
-    put(root, "115/old.jpg", jpeg(blobs(4)))
+    put(root, "030/two.jpg", jpeg(blobs(2, 120)))
+    put(root, "030/two_again.jpg", jpeg(blobs(2, 120), 60))
+    put(root, "040/three.jpg", jpeg(blobs(3, 120)))
+    put(root, "115/old.jpg", jpeg(blobs(4, 120)))
     put(root, "030/half.jpg", whole[: len(whole) // 2])
     put(root, "030/lfs.jpg", b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n")
     put(root, "030/page.jpg", b"<!DOCTYPE html><title>404</title>")
@@ -95,10 +83,10 @@ def test_without_near_only_bytes_are_compared(sick: Path) -> None:
 
 
 def test_a_conflict_within_a_near_group_is_listed_once(tmp_path: Path) -> None:
-    whole = jpeg(blobs(1))
+    whole = jpeg(blobs(1, 120))
     put(tmp_path, "010/a.jpg", whole)
     put(tmp_path, "020/b.jpg", whole)
-    put(tmp_path, "060/c.jpg", jpeg(blobs(1), 60))
+    put(tmp_path, "060/c.jpg", jpeg(blobs(1, 120), 60))
     diagnosis, _ = examine(folders.load(tmp_path), tmp_path)
     (group,) = diagnosis.conflicting
     assert group.members == ("010/a.jpg", "020/b.jpg", "060/c.jpg")
@@ -128,14 +116,14 @@ def test_a_few_pictures_of_one_age_are_no_heap() -> None:
 
 def _two_sets(tmp_path: Path) -> tuple[Path, Path]:
     here, there = tmp_path / "here", tmp_path / "there"
-    put(here, "020/a.jpg", jpeg(blobs(1)))
-    put(here, "030/b.jpg", jpeg(blobs(2)))
-    put(here, "040/own.jpg", jpeg(blobs(3)))
-    put(here, "041/own_copy.jpg", jpeg(blobs(3)))
-    put(there, "25/same name as nothing.jpg", jpeg(blobs(1)))
-    put(there, "25/again.jpg", jpeg(blobs(1), 50))
-    put(there, "30/b.jpg", jpeg(blobs(2), 50))
-    put(there, "040/own.jpg", jpeg(blobs(4)))
+    put(here, "020/a.jpg", jpeg(blobs(1, 120)))
+    put(here, "030/b.jpg", jpeg(blobs(2, 120)))
+    put(here, "040/own.jpg", jpeg(blobs(3, 120)))
+    put(here, "041/own_copy.jpg", jpeg(blobs(3, 120)))
+    put(there, "25/same name as nothing.jpg", jpeg(blobs(1, 120)))
+    put(there, "25/again.jpg", jpeg(blobs(1, 120), 50))
+    put(there, "30/b.jpg", jpeg(blobs(2, 120), 50))
+    put(there, "040/own.jpg", jpeg(blobs(4, 120)))
     return here, there
 
 
@@ -208,8 +196,8 @@ def test_no_report_is_written_into_a_set(
 
 
 def test_sets_with_nothing_in_common(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    put(tmp_path, "a/01/x.jpg", jpeg(blobs(1)))
-    put(tmp_path, "b/01/x.jpg", jpeg(blobs(2)))
+    put(tmp_path, "a/01/x.jpg", jpeg(blobs(1, 120)))
+    put(tmp_path, "b/01/x.jpg", jpeg(blobs(2, 120)))
     assert run(tmp_path / "a", "--against", tmp_path / "b") == 0
     assert "No identical or near-identical picture is in both sets" in capsys.readouterr().out
 
@@ -243,7 +231,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     put(tmp_path, "010/[red]a[/x].jpg", b"")
-    put(tmp_path, "010/ok.jpg", jpeg(blobs(1)))
+    put(tmp_path, "010/ok.jpg", jpeg(blobs(1, 120)))
     assert run(tmp_path) == 0
     assert "010/[red]a[/x].jpg: the file is empty" in capsys.readouterr().out
 
@@ -279,7 +267,7 @@ def test_the_kind_is_guessed_by_what_gives_most_pictures(tmp_path: Path) -> None
 
 
 def test_what_can_not_be_guessed_is_told_in_its_own_words(tmp_path: Path) -> None:
-    put(tmp_path, "photos/holiday.jpg", jpeg(blobs(1)))
+    put(tmp_path, "photos/holiday.jpg", jpeg(blobs(1, 120)))
     put(tmp_path, "notes/notes.txt", b"")
     for name, sentence in (
         ("nix", "there is no file or folder"),
@@ -291,7 +279,7 @@ def test_what_can_not_be_guessed_is_told_in_its_own_words(tmp_path: Path) -> Non
             open_dataset(None, tmp_path / name)
     put(tmp_path, "list.csv", b"path,age\nphotos/holiday.jpg,0+\n")  # as the sentence says
     assert len(open_dataset(None, tmp_path / "list.csv").samples) == 1
-    put(tmp_path, "photos/b_30.jpg", jpeg(blobs(2)))
+    put(tmp_path, "photos/b_30.jpg", jpeg(blobs(2, 120)))
     assert len(open_dataset("names pattern={}_{age}", tmp_path / "photos").samples) == 1
 
 
@@ -325,7 +313,7 @@ def test_doctor_on_fgnet(shared_dir: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_findings_do_not_go_into_the_data_set(tmp_path: Path, capsys: Any) -> None:
-    put(tmp_path / "set", "030/a.jpg", jpeg(blobs(1)))
+    put(tmp_path / "set", "030/a.jpg", jpeg(blobs(1, 120)))
     root = tmp_path / "set"
     for words in (
         [str(root), "--out", str(root / "findings")],
@@ -360,7 +348,7 @@ def test_a_data_set_can_fail_in_ci(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     for name, seed in (("3/a.jpg", 1), ("9/b.jpg", 2), ("9/c.jpg", 2)):
-        put(tmp_path, name, jpeg(blobs(seed)))
+        put(tmp_path, name, jpeg(blobs(seed, 120)))
     put(tmp_path, "9/d.jpg", b"not a picture")
     words = [word for limit in limits for word in ("--fail-if", limit)]
     assert run("--dataset", "folders", tmp_path, "--no-near", *words) == code

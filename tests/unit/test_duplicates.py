@@ -29,18 +29,7 @@ from agebench.duplicates.near_search import CURRENT, FIRST, Criteria, NearPair
 from agebench.modelfiles.weights import cache_dir
 from agebench.types import Image, Sample
 from agebench.vision.opencv import cv2
-
-
-def blobs(seed: int, size: int = 200) -> Image:
-    rng = np.random.default_rng(seed)
-    noise = rng.uniform(0, 255, (size, size, 3)).astype(np.float32)
-    mixed = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (2, 6, 20))
-    low, high = np.min(mixed), np.max(mixed)
-    return np.asarray((mixed - low) / (high - low) * 255, np.uint8)
-
-
-def jpeg(image: Image, quality: int = 95) -> bytes:
-    return bytes(cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+from tests.unit.blobs import blobs, jpeg
 
 
 class Folder:

@@ -33,6 +33,7 @@ from agebench.vision.images import decode_image
 from agebench.vision.opencv import cv2
 from agebench.vision.video import VideoSink
 from tests.unit.forking import run_python
+from tests.unit.trees import tree
 
 AMPLE_BYTES = 64 << 20
 PAGE_BYTES = 4096
@@ -110,7 +111,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 # --- commands, and what they leave
 
 
-Files = dict[str, str | bytes]
+Files = Mapping[str, str | bytes]
 
 
 @dataclass(frozen=True)
@@ -167,15 +168,6 @@ def fill_up_and_mend(case: Case, disk: Callable[[int], Disk]) -> None:
     assert ended.returncode == 0, ended.stderr
     case.check(small.path)
     assert case.left(small.path) == expected
-
-
-def tree(folder: Path) -> Files:
-    """Return every file below a folder with its bytes."""
-    return {
-        path.relative_to(folder).as_posix(): path.read_bytes()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
 
 
 # --- fetch
@@ -348,7 +340,7 @@ def weights_of(out: Path) -> Files:
     """Return the tensors' hash of each checkpoint, since its header holds times; other files."""
     from agebench.train.checkpoint import read_checkpoint
 
-    left: Files = {}
+    left: dict[str, str | bytes] = {}
     for path in sorted(out.rglob("*.safetensors")):
         saved = read_checkpoint(path)
         parts = [*sorted(saved.model.items()), *sorted(saved.averaged.items())]

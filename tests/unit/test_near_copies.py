@@ -33,16 +33,9 @@ from agebench.splits.parts import Split
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
 from agebench.vision.images import encode_png, read_image
 from agebench.vision.opencv import cv2
+from tests.unit.blobs import fine_blobs
 
 SCHEMA = json.loads(Path(results.__file__).with_name("result.schema.json").read_text())
-
-
-def picture(seed: int) -> Image:
-    rng = np.random.default_rng(seed)
-    noise = rng.uniform(0, 255, (100, 100, 3)).astype(np.float32)
-    mixed = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (1.5, 4, 12))
-    low, high = np.min(mixed), np.max(mixed)
-    return np.asarray((mixed - low) / (high - low) * 255, np.uint8)
 
 
 def smaller(image: Image) -> Image:
@@ -54,11 +47,11 @@ def turned(image: Image) -> Image:
 
 
 SCORED: dict[str, Callable[[], Image]] = {
-    "same": lambda: picture(0),
-    "smaller": lambda: smaller(picture(1)),
-    "turned": lambda: turned(picture(2)),
-    "cut": lambda: np.ascontiguousarray(picture(3)[5:-5, 5:-5]),
-    "other": lambda: picture(9),
+    "same": lambda: fine_blobs(0),
+    "smaller": lambda: smaller(fine_blobs(1)),
+    "turned": lambda: turned(fine_blobs(2)),
+    "cut": lambda: np.ascontiguousarray(fine_blobs(3)[5:-5, 5:-5]),
+    "other": lambda: fine_blobs(9),
 }
 
 
@@ -66,7 +59,7 @@ class Set:
     """Four training pictures, four scored ones, and a list with looks of the former."""
 
     def __init__(self, folder: Path) -> None:
-        images = {f"train{seed}": picture(seed) for seed in range(4)}
+        images = {f"train{seed}": fine_blobs(seed) for seed in range(4)}
         images |= {name: make() for name, make in SCORED.items()}
         samples, self.sha256 = [], {}
         for name, image in sorted(images.items()):

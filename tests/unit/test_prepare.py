@@ -36,6 +36,7 @@ from agebench.testing import generated_picture
 from agebench.types import Face, Image, Sample
 from agebench.vision.images import decode_image, read_image
 from agebench.vision.opencv import cv2
+from tests.unit.trees import tree
 
 VIEWS = ("face", "eyes", "eye_left", "eye_right", "mouth")
 MAIN = (
@@ -55,14 +56,6 @@ def make_folders(root: Path, count: int = 4, side: int = 120) -> Path:
         file = root / f"{index * 11 % 100:03d}" / f"p{index}.jpg"
         save(file, generated_picture(side, side, index))
     return root
-
-
-def tree(out: Path) -> dict[str, bytes]:
-    return {
-        path.relative_to(out).as_posix(): path.read_bytes()
-        for path in sorted(out.rglob("*"))
-        if path.is_file()
-    }
 
 
 def manifest(out: Path) -> list[dict[str, str]]:

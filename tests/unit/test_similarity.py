@@ -15,15 +15,7 @@ from agebench.vision.similarity import (
     thumbnail,
     without_frame,
 )
-
-
-def picture(seed: int, size: int = 200) -> Image:
-    """Return smooth blobs with some detail: no two seeds alike."""
-    rng = np.random.default_rng(seed)
-    noise = rng.uniform(0, 255, (size, size, 3)).astype(np.float32)
-    blobs = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (2, 6, 20))
-    low, high = np.min(blobs), np.max(blobs)
-    return np.asarray((blobs - low) / (high - low) * 255, np.uint8)
+from tests.unit.blobs import blobs as picture
 
 
 def upright(image: Image) -> int:

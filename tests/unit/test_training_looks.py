@@ -14,20 +14,13 @@ from agebench.duplicates.training_hashes import TrainingHashes, find_hashes, has
 from agebench.duplicates.training_looks import MAGIC, looks_file
 from agebench.errors import AgebenchError
 from agebench.modelfiles.manifest import bundled_dir
-from agebench.types import Image, Sample
+from agebench.types import Sample
 from agebench.vision import looks
 from agebench.vision.images import encode_png
 from agebench.vision.looks import AS_IT_IS, Move, moved
 from agebench.vision.opencv import cv2
 from agebench.vision.similarity import DETAIL_PX
-
-
-def picture(seed: int) -> Image:
-    rng = np.random.default_rng(seed)
-    noise = rng.uniform(0, 255, (100, 100, 3)).astype(np.float32)
-    mixed = sum(cv2.GaussianBlur(noise, (0, 0), sigma) * sigma for sigma in (1.5, 4, 12))
-    low, high = np.min(mixed), np.max(mixed)
-    return np.asarray((mixed - low) / (high - low) * 255, np.uint8)
+from tests.unit.blobs import fine_blobs
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +29,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Sample]]
     folder = tmp_path_factory.mktemp("model")
     samples, hashes = [], []
     for seed in range(9):
-        data = encode_png(picture(seed))
+        data = encode_png(fine_blobs(seed))
         path = folder / f"{seed}.png"
         path.write_bytes(data)
         samples.append(Sample(path, path.name, 30.0))
@@ -56,7 +49,7 @@ def test_copies_are_recognised_and_others_are_not(model: tuple[Path, list[Sample
     assert trained is not None
     assert trained.looks is not None
     assert len(trained) == 8
-    image = picture(3)
+    image = fine_blobs(3)
     small = np.asarray(cv2.resize(image, (70, 77), interpolation=cv2.INTER_AREA), np.uint8)
     turned = np.ascontiguousarray(small[:, ::-1])
     here = hashlib.sha256(samples[3].path.read_bytes()).digest()[:8]
@@ -70,7 +63,7 @@ def test_copies_are_recognised_and_others_are_not(model: tuple[Path, list[Sample
         assert (nearest.prefix, nearest.match.mirrored) == (here, mirrored)
         assert nearest.match.is_sure
     for other in (0, 8, 20):  # one whose look is not known, one that was not listed, a new one
-        assert trained.looks.like(Query.of(picture(other))) == ()
+        assert trained.looks.like(Query.of(fine_blobs(other))) == ()
 
 
 @pytest.mark.parametrize("mirrored", [False, True])
@@ -90,7 +83,7 @@ def test_copies_that_were_cut_or_turned_are_recognised(
     trained = find_hashes(file)
     assert trained is not None
     assert trained.looks is not None
-    copy = moved(picture(5), move)
+    copy = moved(fine_blobs(5), move)
     if mirrored:
         copy = np.ascontiguousarray(copy[:, ::-1])
     as_it_is = [item for item in trained.looks.like(Query.of(copy)) if item.match.move == AS_IT_IS]
@@ -124,8 +117,8 @@ def test_the_looks_of_one_list_serve_every_list_of_its_pictures(
     assert trained.looks.prefixes == tuple(
         sorted(bytes.fromhex(hashes[place])[:8] for place in (1, 2))
     ), "0 is not known to the looks, 8 is not on the first list"
-    assert trained.looks.like(Query.of(picture(2)))[0].match.bits == 0
-    assert trained.looks.like(Query.of(picture(5))) == (), "not on the second list"
+    assert trained.looks.like(Query.of(fine_blobs(2)))[0].match.bits == 0
+    assert trained.looks.like(Query.of(fine_blobs(5))) == (), "not on the second list"
     hashes_beside(tmp_path / "model.onnx").unlink()
     alone = find_hashes(second)
     assert alone is not None
@@ -188,9 +181,9 @@ def test_looks_that_another_file_has_are_left_out(
     assert found.looks is not None
     assert set(found.looks.prefixes) == trained.prefixes
     for seed in (3, 8):
-        nearest = found.looks.like(Query.of(picture(seed)))[0]
+        nearest = found.looks.like(Query.of(fine_blobs(seed)))[0]
         assert nearest.prefix == bytes.fromhex(hashes[seed])[:8]
-    assert found.looks.like(Query.of(picture(7))) == (), "not on the second list"
+    assert found.looks.like(Query.of(fine_blobs(7))) == (), "not on the second list"
 
     flipped = good[:-25] + bytes([good[-25] ^ 0b1000]) + good[-24:]
     for damaged in (good[:-1], good[:-24], good[:-25], flipped):

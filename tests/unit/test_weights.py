@@ -20,6 +20,7 @@ from agebench.errors import UsageError, WeightsError, WeightsUnavailableError
 from agebench.modelfiles import downloads, manifest, transfers, weights
 from agebench.modelfiles.manifest import ManifestEntry, Need, parse_manifest
 from agebench.modelfiles.weights import describe, is_here, resolve
+from tests.unit.trees import left_in
 
 NAME = "net.onnx"
 PAYLOAD = random.Random(0).randbytes(200_001)
@@ -167,10 +168,6 @@ def publish(monkeypatch: pytest.MonkeyPatch) -> Publish:
         return entry
 
     return make
-
-
-def leftovers(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 # --- the manifest
@@ -370,7 +367,7 @@ def test_a_poisoned_cache_is_replaced(publish: Publish, server: Server, cache_fo
     found = resolve(NAME)
     assert found.path == cache_folder / NAME
     assert found.path.read_bytes() == PAYLOAD
-    assert leftovers(cache_folder) == [NAME]
+    assert left_in(cache_folder) == [NAME]
 
 
 def test_a_wrong_mirror_folder_is_passed_over(
@@ -400,7 +397,7 @@ def test_a_file_is_fetched_once(publish: Publish, server: Server, cache_folder: 
     assert first.info == second.info
     assert first.info.source == server.url("good")
     assert server.seen == ["good"]
-    assert leftovers(cache_folder) == [NAME]
+    assert left_in(cache_folder) == [NAME]
 
 
 def test_a_mirror_url_comes_first(
@@ -462,10 +459,10 @@ def test_a_bad_source_is_named_leaves_nothing_and_is_forgiven(
     assert len(lines) == 1
     assert said in lines[0]
     assert isinstance(caught.value, WeightsUnavailableError) == ((path, said) in FAILURES)
-    assert leftovers(cache_folder) == []
+    assert left_in(cache_folder) == []
     server.mended = True
     assert resolve(NAME).path.read_bytes() == PAYLOAD
-    assert leftovers(cache_folder) == [NAME]
+    assert left_in(cache_folder) == [NAME]
 
 
 def test_right_bytes_with_a_senseless_length_are_right(publish: Publish, server: Server) -> None:
@@ -483,7 +480,7 @@ def test_after_all_bad_sources_the_good_one_is_used(
     assert found.path.read_bytes() == PAYLOAD
     assert [path for path in server.seen if path in (*bad, "good")][-1] == "good"
     assert set(bad) <= set(server.seen)
-    assert leftovers(cache_folder) == [NAME]
+    assert left_in(cache_folder) == [NAME]
 
 
 def test_a_flood_is_cut_off_early(publish: Publish, server: Server) -> None:
@@ -553,7 +550,7 @@ def test_a_folder_under_the_files_name_is_a_sentence(
     (cache_folder / NAME).mkdir(parents=True)
     with pytest.raises(WeightsUnavailableError, match="can't write to the cache folder"):
         resolve(NAME)
-    assert leftovers(cache_folder) == [NAME]
+    assert left_in(cache_folder) == [NAME]
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -633,7 +630,7 @@ def test_two_processes_fetch_at_the_same_time(server: Server, cache_folder: Path
     answers = [process.communicate(timeout=1800)[0].strip() for process in running]
     assert [process.returncode for process in running] == [0, 0]
     assert answers == [url, url]
-    assert leftovers(cache_folder) == [NAME]
+    assert left_in(cache_folder) == [NAME]
     assert (cache_folder / NAME).read_bytes() == PAYLOAD
 
 
@@ -647,7 +644,7 @@ def test_an_interrupted_fetch_leaves_nothing(
     publish(server.url("good"))
     with pytest.raises(KeyboardInterrupt):
         resolve(NAME, progress=Interrupting())
-    assert leftovers(cache_folder) == []
+    assert left_in(cache_folder) == []
 
 
 def test_what_a_killed_fetch_left_is_removed_when_it_is_old(
@@ -663,7 +660,7 @@ def test_what_a_killed_fetch_left_is_removed_when_it_is_old(
         os.utime(part, (0, 0))
     publish(server.url("good"))
     resolve(NAME)
-    assert leftovers(cache_folder) == sorted([other.name, young.name, NAME])
+    assert left_in(cache_folder) == sorted([other.name, young.name, NAME])
 
 
 def test_the_cache_folder_follows_the_environment(

@@ -21,6 +21,7 @@ from agebench.modelfiles import manifest, weights, wheels
 from agebench.modelfiles.downloads import CacheFolderError, SourceError
 from agebench.modelfiles.manifest import ManifestEntry, Need, WheelMember
 from agebench.modelfiles.weights import resolve
+from tests.unit.trees import left_in
 
 NAME = "net.onnx"
 SECOND = "net.txt"
@@ -64,10 +65,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     known = {name: entry_of(name) for name in MEMBERS}
     monkeypatch.setattr(manifest, "load_manifest", lambda: known)
     return tmp_path / "cache"
-
-
-def left_in(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
 
 
 PlayPip = Callable[[str], None]
