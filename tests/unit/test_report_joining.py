@@ -273,16 +273,17 @@ def test_times_of_who_failed_on_a_picture_are_not_paired(
     assert faster_grid(join([read_result(write_result("b", content=content))])) is None
 
 
+@pytest.mark.parametrize(("few", "pictures"), [(1, "1 picture"), (2, "2 pictures")])
 def test_one_with_an_age_for_few_pictures_shrinks_nobody_elses_set(
-    write_result: Write, make_result: Make
+    write_result: Write, make_result: Make, few: int, pictures: str
 ) -> None:
     first = make_result({"one": AGES + 1})
     second = make_result({"shy": AGES})
-    for image in second["pictures"][2:]:
+    for image in second["pictures"][few:]:
         image["predictions"] = {}
         image["status"], image["reason"] = "no_face", "none"
     for errors in ("errors", "own_errors"):
-        second["estimators"][0][errors]["n"] = 2
+        second["estimators"][0][errors]["n"] = few
     files = [write_result("a", content=first), write_result("b", content=second)]
     joined = join([read_result(file) for file in files])
     found = {entry.label: entry for entry in joined.entries}
@@ -292,6 +293,6 @@ def test_one_with_an_age_for_few_pictures_shrinks_nobody_elses_set(
     assert found["shy"].mae_years is None
     assert [entry.label for entry in joined.scored] == ["one"]
     (note,) = [note for note in cautions(joined, found["shy"]) if "not ranked" in note.text]
-    assert "an age for only 2 of 60 pictures" in note.text
-    assert "; on its own 2 pictures its MAE is" in note.text
+    assert f"an age for only {few} of 60 pictures" in note.text
+    assert f"; on its own {pictures} its MAE is" in note.text
     assert note.severe
