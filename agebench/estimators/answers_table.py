@@ -11,6 +11,7 @@ from pathlib import Path
 from agebench.datasets.csv_table import CsvRow, read_csv_table
 from agebench.datasets.names import shown
 from agebench.errors import UsageError, suggestion
+from agebench.metrics.number_format import counted
 from agebench.types import MAX_AGE_YEARS, Box
 from agebench.util.checks import number_in
 from agebench.util.files import is_sha256
@@ -170,7 +171,7 @@ class _Reading:
             answers += [] if answer is None else [answer]
         self._require_one(others)
         if not answers:
-            rows_without = f"{without_age} rows without an age" if without_age else ""
+            rows_without = f"{counted(without_age, 'row')} without an age" if without_age else ""
             why = problems[0] if problems else rows_without or "it has a header line and no rows"
             raise UsageError(f"{str(self._file)!r} contains no answer: {why}")
         return AnswerTable(tuple(answers), tuple(problems), without_age, self._notes())
