@@ -28,7 +28,7 @@ from agebench.registry.plugins import convert_option, load_estimator
 from agebench.runtimes.age_file import generated
 from agebench.runtimes.onnx_metadata import Precision, sources_of
 from agebench.train.model_settings import Flip
-from agebench.util.files import check_target
+from agebench.util.files import check_target, refuse_input
 from agebench.util.progress import shown_progress
 
 REAL_PICTURES = 128
@@ -146,6 +146,8 @@ def export_onnx(
     """
     settings = settings or ExportSettings()
     target = onnx_target(out)
+    inputs = (Path(model), None if root is None else user_path(root))
+    refuse_input(target, [path for path in inputs if path is not None and path.is_file()])
     if settings.precision == "int8" and dataset is None:
         raise UsageError("int8 needs a data set of real faces, to find the range of each value")
     try_models(detectors=[detector])
@@ -204,6 +206,7 @@ def candidate_of(name: str, *, flip: Flip) -> Candidate:
     named = name.startswith("torch:")  # torch:FILE ends as a path of a checkpoint does
     if path.is_file() or (path.suffix == ".safetensors" and not named):
         return _checkpoint(path, flip=flip)
+    _refuse_beside(path, name)
     reference = parse_reference(name)
     if reference.name == "torch" and reference.path is not None:
         return _checkpoint(reference.path, flip=_flip_of(reference, flip=flip))
@@ -215,6 +218,18 @@ def candidate_of(name: str, *, flip: Flip) -> Candidate:
         f"{reference.name!r} can't be exported to ONNX: give a checkpoint of 'agebench train', or "
         "caffe-age-net[:FILE] or caffe-age-net-utkface[:FILE]"
     )
+
+
+def _refuse_beside(path: Path, name: str) -> None:
+    """Refuse the folder of a checkpoint, or one with options."""
+    file, _, options = name.partition(" ")
+    if options and user_path(file).is_file():
+        raise UsageError(f"{file} has no options, got {options!r}: --flip averages mirror images")
+    if path.is_dir() and name not in CAFFE_NETS:
+        raise UsageError(
+            f"expected a checkpoint, got the folder {path}: name a file such as "
+            f"{path / 'best.safetensors'}"
+        )
 
 
 def _flip_of(reference: Reference, *, flip: Flip) -> Flip:

@@ -107,7 +107,7 @@ def to_int8(candidate: Candidate, calibration: Crops) -> Candidate:
     if len(calibration) < MIN_CALIBRATION_FACES:
         raise ModelError(
             f"8-bit quantisation needs at least {MIN_CALIBRATION_FACES} faces for calibration, got "
-            f"{len(calibration)}"
+            f"{len(calibration)}: give twice as many pictures, half of which measure its cost"
         )
     try:
         from onnxruntime.quantization import QuantFormat, QuantType, quantize_static

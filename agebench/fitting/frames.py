@@ -159,9 +159,9 @@ def fit_frame(
     relation = paired(pairs)
     if len(relation.boxes) < MIN_FACES:
         raise DatasetError(
-            f"{detector.spec.name} and {reference.spec.name} both found a face in "
-            f"{len(relation.boxes)} of {len(samples)} pictures, expected at least {MIN_FACES}: "
-            f"give pictures of one large face each{left_out}"
+            f"a face was found in {len(relation.boxes)} of {len(samples)} pictures by "
+            f"{detector.spec.name} and by {reference.spec.name}, expected at least {MIN_FACES}: "
+            f"give more pictures, of one large face each{left_out}"
         )
     fitted = relation.fitted()
     overlaps = np.array(relation.overlaps(detector, fitted))

@@ -176,7 +176,12 @@ def read_bytes(path: Path, what: str = "a model", max_bytes: int = MAX_MODEL_BYT
         if not path.is_file():
             if path.exists():
                 raise WeightsError(f"{path} is not a regular file, expected {what}: check the path")
-            raise WeightsUnavailableError(f"{path} does not exist, expected {what}: check the path")
+            after = (
+                " and the runtime after '@', such as @onnxruntime:cuda" if "@" in path.name else ""
+            )
+            raise WeightsUnavailableError(
+                f"{path} does not exist, expected {what}: check the path{after}"
+            )
         with open_regular(path) as file:
             size = os.fstat(file.fileno()).st_size
             if size <= max_bytes:

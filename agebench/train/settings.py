@@ -102,6 +102,7 @@ def read_settings(
     values = {} if path is None else _read_toml(path)
     where = "the settings" if path is None else str(path)
     values = _renamed(values, where, notify)
+    where = f"{where}, with --set" if overrides else where
     for key, text in texts.items():
         _put(values, key.split("."), text, f"{key}={text}")
     for override in overrides:

@@ -21,6 +21,7 @@ from agebench.errors import (
 )
 from agebench.metrics.error_summary import summarise
 from agebench.metrics.label_accuracy import distance_to_range, range_hit
+from agebench.metrics.number_format import counted
 from agebench.protocols import ProgressStep, no_progress
 from agebench.references import user_path
 from agebench.registry.plugins import load_dataset, load_detector
@@ -131,7 +132,7 @@ class _Run:
         settings, folder, context = self.settings, self.folder, self.context
         resume = checkpoint_to_resume(folder, settings)
         if resume is None and context.leads:
-            require_free(folder, *settings.data.roots)
+            require_free(folder, *settings.data.roots, start=settings.start)
         earlier = {} if resume is None else evaluation_of(folder)
         start = self._start(resume)
         teacher = read_teacher(settings)
@@ -252,7 +253,8 @@ class _Run:
         if left_out:
             self.notify(left_out)
         if state.step:
-            self.notify(f"resuming from step {state.step}, after {len(state.history)} epochs")
+            done = counted(len(state.history), "epoch")
+            self.notify(f"resuming from step {state.step}, after {done}")
         steps = trainer.total - state.step
         message = duration(trainer.settings, rows.stop - rows.start, steps, self.context.device)
         if message:

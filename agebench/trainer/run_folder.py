@@ -38,7 +38,13 @@ from agebench.train.loop import BEST_FILE, LAST_FILE
 from agebench.train.settings import TrainSettings
 from agebench.types import Problem
 from agebench.util import locks
-from agebench.util.files import csv_line, make_folder, refuse_nested, write_whole
+from agebench.util.files import (
+    csv_line,
+    make_folder,
+    refuse_input,
+    refuse_nested,
+    write_whole,
+)
 from agebench.util.regular_files import read_regular
 
 CURVES_FILE = "curves.png"
@@ -87,6 +93,8 @@ def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | 
     """
     last = folder / LAST_FILE
     if not last.exists():
+        with suppress(WeightsError):  # none, or a damaged one
+            _check_settings(settings, read_checkpoint(folder / BEST_FILE).settings)
         return None
     try:
         saved = read_checkpoint(last)
@@ -102,17 +110,20 @@ def checkpoint_to_resume(folder: Path, settings: TrainSettings) -> Checkpoint | 
     return saved
 
 
-def require_free(folder: Path, *roots: str) -> None:
+def require_free(folder: Path, *roots: str, start: str = "") -> None:
     """Check that a new run can use a folder.
 
     Args:
         folder: of the new run.
         roots: of the data sets; "" for one that includes its pictures.
+        start: the checkpoint that it starts from; "" for none.
 
     Raises:
         UsageError: it is inside a data set's folder, which would then include the run's files, or
-            contains files with the names of a run's files although there is no run.
+            contains `start`, or files with the names of a run's files although there is no run.
     """
+    for name in (LAST_FILE, BEST_FILE):
+        refuse_input(folder / name, [start])
     for root in filter(None, roots):
         refuse_nested(folder, user_path(root))
     if any((folder / name).exists() for name in (LAST_FILE, BEST_FILE, RUN_HASHES)):
@@ -170,7 +181,7 @@ def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
     if settings.epochs != saved.epochs and settings.optim.schedule == "cosine":
         raise UsageError(
             f"the run was planned for {saved.epochs} epochs, and its learning rate follows from "
-            f"that: it can't be extended to {settings.epochs}"
+            f"that: it can't be changed to {settings.epochs}"
         )
 
 

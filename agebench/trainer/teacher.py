@@ -28,6 +28,7 @@ from agebench.duplicates.training_hashes import PREFIX_BYTES
 from agebench.errors import AgebenchError, UsageError
 from agebench.references import user_path
 from agebench.train.face_cache import TrainingFaces
+from agebench.train.sections import TeacherSettings
 from agebench.train.settings import TrainSettings
 from agebench.util.files import read_whole, write_whole
 from agebench.util.tensor_files import in_fixed_order
@@ -152,6 +153,8 @@ def read_teacher(settings: TrainSettings) -> TeacherAnswers | None:
         UsageError: the teacher's ages differ from the network's.
     """
     if not settings.teacher.file:
+        if settings.teacher != TeacherSettings():
+            raise UsageError("teacher.weight has no effect without teacher.file: name the file")
         return None
     teacher = read_teacher_answers(user_path(settings.teacher.file))
     ages = (settings.model.youngest, settings.model.oldest)

@@ -269,9 +269,8 @@ def check_target(path: Path) -> None:
     if path.is_dir():
         raise AgebenchError(f"{path} is a folder: name a file to write")
     if not path.parent.is_dir():
-        raise AgebenchError(
-            f"{path} can't be written: the folder {path.parent} does not exist: create it"
-        )
+        wrong = "is a file" if path.parent.exists() else "does not exist: create it"
+        raise AgebenchError(f"{path} can't be written: the folder {path.parent} {wrong}")
 
 
 def csv_line(cells: Iterable[object]) -> str:

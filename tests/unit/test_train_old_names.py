@@ -187,8 +187,8 @@ def test_a_run_of_an_earlier_version_goes_on(train: Callable[..., str], tmp_path
     assert drawn[0].losses.tolist() == drawn[1].losses.tolist()
     assert drawn[0].maes.tolist() == drawn[1].maes.tolist()
 
-    assert "after 1 epochs" in train(new, *then)
-    assert "after 1 epochs" in train(old, *then)
+    assert "after 1 epoch\n" in train(new, *then)
+    assert "after 1 epoch\n" in train(old, *then)
     assert {path.name for path in old.iterdir()} == {path.name for path in new.iterdir()}
     assert (old / "steps.csv").read_bytes() == (new / "steps.csv").read_bytes()
     ours, theirs = (read_checkpoint(folder / "last.safetensors") for folder in (new, old))

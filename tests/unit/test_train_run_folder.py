@@ -247,6 +247,35 @@ def test_a_run_whose_last_checkpoint_was_removed_starts_anew(run: Any, tmp_path:
     assert "going on" not in out
 
 
+@pytest.mark.usefixtures("finished")
+def test_the_best_weights_of_another_run_are_not_overwritten(run: Any, tmp_path: Path) -> None:
+    best = tmp_path / "run" / BEST_FILE
+    before = best.read_bytes()
+    (tmp_path / "run" / LAST_FILE).unlink()
+    code, _, error = run("--set", "seed=5")
+    assert code == 2
+    assert "was started with other settings ('seed'" in " ".join(error.split())
+    assert best.read_bytes() == before
+
+
+@pytest.mark.usefixtures("finished")
+def test_a_run_does_not_overwrite_what_it_starts_from(run: Any, tmp_path: Path) -> None:
+    start = tmp_path / "other" / BEST_FILE
+    start.parent.mkdir()
+    shutil.copy(tmp_path / "run" / BEST_FILE, start)
+    before = start.read_bytes()
+    code, _, error = run("--set", f"start={start}", "--out", str(start.parent))
+    assert code == 2
+    assert "is an input and would be overwritten" in " ".join(error.split())
+    assert start.read_bytes() == before
+
+
+def test_a_weight_without_a_teacher_is_refused(run: Any) -> None:
+    code, _, error = run("--set", "teacher.weight=0.9")
+    assert code == 2
+    assert "no effect without teacher.file" in error
+
+
 def test_two_runs_are_not_at_work_in_one_folder(run: Any, tmp_path: Path) -> None:
     with alone_in_run(tmp_path / "run"):
         code, _, error = run()

@@ -147,6 +147,27 @@ def test_views_to_be_mirrored_are_named(
         assert not out.exists()
 
 
+def test_an_input_is_not_written_over(
+    caffemodel: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listed = pictures.rename(pictures.with_suffix(".onnx"))
+    before = listed.read_bytes()
+    given = ("--dataset", "csv", "--root", listed, "--face-detector", "aligned")
+    assert run(f"caffe-age-net:{caffemodel}", "-o", listed, *given) == 2
+    assert "is an input and would be overwritten" in capsys.readouterr().err
+    assert listed.read_bytes() == before
+
+
+def test_what_stands_beside_a_checkpoint_is_told(
+    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.onnx"
+    assert run(checkpoint, "years=3", "-o", out) == 2
+    assert "has no options, got 'years=3'" in capsys.readouterr().err
+    assert run(checkpoint.parent, "-o", out) == 2
+    assert "expected a checkpoint, got the folder" in capsys.readouterr().err
+
+
 def test_only_onnx_files_are_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = tmp_path / "best.safetensors"
     checkpoint.write_bytes(b"mine")
