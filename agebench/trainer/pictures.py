@@ -23,11 +23,19 @@ from agebench.registry.plugins import load_dataset, load_detector
 from agebench.splits.parts import Split, part, select_parts
 from agebench.train.face_cache import TrainingFaces, ViewTransforms, gather_faces
 from agebench.train.model_settings import ModelSettings
-from agebench.train.sections import DataSettings
+from agebench.train.sections import DataSettings, ExtraData
 from agebench.train.settings import TrainSettings
 from agebench.types import Image, Problem, Sample, plain
 from agebench.util.private_paths import without_home
 from agebench.util.regular_files import read_regular
+
+
+def _extra(name: str, source: ExtraData) -> tuple[Dataset, FaceDetector]:
+    """Load a data set of `data.extra` and its detector; errors name the table."""
+    try:
+        return load_dataset(source.dataset, source.root or None), load_detector(source.detector)
+    except (UsageError, DatasetError) as error:
+        raise type(error)(f"data.extra.{name}: {error}") from error
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -38,6 +46,7 @@ class TrainingPictures:
         dataset: with the pictures of all parts.
         split: assigns pictures to parts.
         detector: finds the faces.
+        extra: the data sets of `data.extra` by name, and what finds their faces.
         settings: of the run.
         progress: called after every picture.
     """
@@ -45,12 +54,13 @@ class TrainingPictures:
     dataset: Dataset
     split: Split
     detector: FaceDetector
+    extra: Mapping[str, tuple[Dataset, FaceDetector]]
     settings: TrainSettings
     progress: ProgressStep
 
     @staticmethod
     def of(settings: TrainSettings, progress: ProgressStep) -> TrainingPictures:
-        """Load and split the data set that the settings name.
+        """Load the data sets that the settings name, and split the run's own.
 
         Raises:
             UsageError: a name is unknown.
@@ -58,8 +68,11 @@ class TrainingPictures:
         """
         data = settings.data
         dataset = load_dataset(data.dataset, data.root or None)
+        # All names are looked up before the pictures are read, which may take long.
+        detector = load_detector(data.detector)
+        extra = {name: _extra(name, source) for name, source in data.extra.items()}
         split = find_split(dataset, data.protocol)(progress)
-        return TrainingPictures(dataset, split, load_detector(data.detector), settings, progress)
+        return TrainingPictures(dataset, split, detector, extra, settings, progress)
 
     def gather(self, part_name: str, fraction: float = 1.0) -> TrainingFaces:
         """Read the pictures of a part, or a fraction of them sampled with the seed."""
@@ -78,17 +91,14 @@ class TrainingPictures:
         testing) are left out and listed.
 
         Raises:
-            UsageError: a name is unknown.
             DatasetError: a set has no usable picture.
         """
-        extra = self.settings.data.extra
-        if not extra:
+        if not self.extra:
             return train
         held_out = self._held_out()
         parts = [train]
-        for name, source in extra.items():
-            dataset = load_dataset(source.dataset, source.root or None)
-            detector = load_detector(source.detector)
+        for name, (dataset, detector) in self.extra.items():
+            source = self.settings.data.extra[name]
             faces = self._read(dataset, detector, source.fraction, f"Reading {name}", held_out)
             faces = replace(faces, problems=(*dataset.problems, *faces.problems))
             require_faces(faces, f"data.extra.{name}")

@@ -308,3 +308,20 @@ def test_a_run_does_not_lie_in_a_further_sets_folder(
     root = _extra(age_list, tmp_path / "more", ("p00.png",))
     assert _train(age_list, root / "run", "--set", _sources(root)) == 2
     assert str(root) in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("{ dataset = 'csv' }", "data.extra.more: data set 'csv' needs --root"),
+        ("{ dataset = 'sample', detector = 'nose' }", "data.extra.more: .*'nose'"),
+    ],
+)
+def test_names_are_looked_up_before_pictures_are_read(
+    age_list: Path, table: str, message: str
+) -> None:
+    settings = _settings(age_list, f"data.extra={{ more = {table} }}")
+    steps: list[str] = []
+    with pytest.raises(UsageError, match=message):
+        TrainingPictures.of(settings, lambda stage, *_step: steps.append(stage))
+    assert steps == []
