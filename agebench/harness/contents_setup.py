@@ -37,6 +37,11 @@ class Runtime:
     detail: str
     version: str
 
+    @property
+    def called(self) -> str:
+        """Its name and version; code without a network has none."""
+        return f"{self.runtime} {self.version}".rstrip()
+
 
 class RunSettings(TypedDict):
     """Settings of a run that are read; others are only shown."""

@@ -210,7 +210,7 @@ def _time(joined: Joined, entry: Entry) -> str:
         f"Time per picture, all stages, batch 1: median "
         f"{milliseconds(float(np.median(times)))} ms over {len(times)}, on "
         f"{markdown(machine.processor)} ({counted(machine.cores, 'core')}), "
-        f"{runtime.runtime} {runtime.version}, {runtime.device}.{caution}"
+        f"{runtime.called}, {runtime.device}.{caution}"
     )
 
 

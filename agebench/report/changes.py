@@ -170,7 +170,7 @@ def _model(name: str, spec: Model) -> dict[str, str]:
     files = ", ".join(f"{item.file} {item.sha256[:12]}" for item in spec.weights)
     return {
         f"{name}: model files": files,
-        f"{name}: runtime": f"{runtime.runtime} {runtime.version}, {runtime.device}",
+        f"{name}: runtime": f"{runtime.called}, {runtime.device}",
         **_flattened(f"{name}: settings", spec.settings),
     }
 

@@ -211,7 +211,7 @@ def _while_timed(result: ResultFile) -> Iterable[tuple[str, str]]:
 def _model(spec: Model, *, proven: bool) -> str:
     runtime = spec.runtime
     unverified = "" if proven else " (unverified)"
-    parts = [f"{runtime.runtime} {runtime.version}".strip() + f", {runtime.device}{unverified}"]
+    parts = [f"{runtime.called}, {runtime.device}{unverified}"]
     if runtime.detail:
         parts[0] += f" ({runtime.detail})"
     if isinstance(spec, Spec):

@@ -317,7 +317,7 @@ def model_grid(board: Board) -> Grid:
                 Cell(spec.trained_on or NONE, kind="wrap"),
                 Cell(LABEL_SOURCES.get(learned, learned), kind="wrap"),
                 Cell(spec.decode),
-                Cell(f"{runtime.runtime} {runtime.version}, {runtime.device}", kind="wrap"),
+                Cell(f"{runtime.called}, {runtime.device}", kind="wrap"),
                 Cell(weights or NONE, kind="wrap"),
                 Cell("; ".join(spec.notes) or NONE, kind="wrap"),
             ]

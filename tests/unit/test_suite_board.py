@@ -316,6 +316,14 @@ def test_the_page_needs_nothing_else_and_says_what_is_missing(tmp_path: Path) ->
     ]
 
 
+def test_code_without_a_network_has_no_version(tmp_path: Path) -> None:
+    one = made_set("one", TRUE)
+    model = made_model("plain", {("one", ""): _off(1.0)}, {"one": one})
+    (spec,) = model["specs"]
+    model["specs"] = [{**spec, "runtime": {**spec["runtime"], "version": ""}}]
+    assert "| python, cpu |" in as_markdown(write_made(tmp_path, [one], [model]))
+
+
 def test_damaged_files_are_told(tmp_path: Path) -> None:
     _board(tmp_path)
     model, of_set = tmp_path / MODELS / "m0.json", tmp_path / SETS / "one.json"
