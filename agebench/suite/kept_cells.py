@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from agebench.errors import AgebenchError
-from agebench.harness.reading import read_result
+from agebench.harness.reading import ResultFile, read_result
 from agebench.harness.results import RESULT_FILE
 from agebench.modelfiles.weights import sha256_of
 from agebench.suite.board import read_both
@@ -41,7 +41,7 @@ def kept_cell(cell: Cell, folder: Path) -> Mapping[str, Any] | None:
     content = _read_cached(file, sha256)
     if content is not None:
         return content if content["model"] == name else None
-    result = read_result(folder)
+    result = _read_or_advise(folder)
     if name not in {item.name for item in result.estimators}:
         return None
     compact = compact_cell(Measured(cell.pictures.key, cell.variant, result, name))
@@ -82,6 +82,14 @@ def as_text(content: Mapping[str, Any]) -> str:
         json.dumps(plain(content), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         + "\n"
     )
+
+
+def _read_or_advise(folder: Path) -> ResultFile:
+    """Read a result; the error for a damaged one says how to have it measured again."""
+    try:
+        return read_result(folder)
+    except AgebenchError as error:
+        raise AgebenchError(f"{error}; to have it measured again, remove {folder}") from error
 
 
 def _read_cached(file: Path, sha256: str) -> Mapping[str, Any] | None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agebench.errors import UsageError
-from agebench.harness.reading import read_result
+from agebench.errors import AgebenchError, UsageError
+from agebench.harness.reading import ResultFile, read_result
 from agebench.metrics.number_format import counted
 from agebench.protocols import ProgressStep, no_progress
 from agebench.report.joining import join
@@ -17,7 +17,7 @@ from agebench.report.writing import write_report
 from agebench.suite.board import Board, read_board
 from agebench.suite.page import as_html, as_markdown
 from agebench.suite.plan import SuitePlan
-from agebench.suite.publish import Found, find_results, write_board
+from agebench.suite.publish import Found, find_results, read_or_list, write_board
 from agebench.suite.run import RunOptions, SuiteReport, run_suite
 from agebench.util.files import make_folder, write_whole
 
@@ -117,12 +117,23 @@ def make_leaderboard(
     if options.dry:
         return SuiteOutcome(report, (), problems)
     found = find_results(report.cells, joined)
-    times = None if report.times is None else read_result(report.times)
+    times = _read_times(report.times, problems)
     folder = options.out / BOARD
     problems += write_board(plan, found, times, folder)
-    links = _write_reports(plan, found, options.out) if reports else _links(plan, options.out)
+    if reports:
+        _write_reports(plan, found, options.out, problems)
+    links = _links(plan, options.out)
     files = write_page(read_board(folder), options.out, links)
     return SuiteOutcome(report, [*files, folder], problems)
+
+
+def _read_times(folder: Path | None, problems: list[str]) -> ResultFile | None:
+    """Return the result of the run that timed all models, if it exists and is not damaged."""
+    try:
+        return None if folder is None else read_result(folder)
+    except AgebenchError as error:
+        problems.append(f"times: {error}; to measure them again, give --times")
+        return None
 
 
 def _problems(report: SuiteReport, plan: SuitePlan) -> Iterator[str]:
@@ -169,7 +180,7 @@ def _links(plan: SuitePlan, out: Path) -> list[tuple[str, str]]:
     ]
 
 
-def _write_reports(plan: SuitePlan, found: Sequence[Found], out: Path) -> list[tuple[str, str]]:
+def _write_reports(plan: SuitePlan, found: Sequence[Found], out: Path, problems: list[str]) -> None:
     for planned in plan.sets:
         folders = [
             item.folder
@@ -178,7 +189,7 @@ def _write_reports(plan: SuitePlan, found: Sequence[Found], out: Path) -> list[t
             and item.cell.pictures.key == planned.key
             and not item.cell.variant
         ]
-        if folders:
-            joined = join([read_result(folder) for folder in folders])
-            write_report(joined, out / REPORTS / planned.key)
-    return _links(plan, out)
+        read = [read_or_list(folder, problems) for folder in folders]
+        results = [result for result in read if result is not None]
+        if results:
+            write_report(join(results), out / REPORTS / planned.key)

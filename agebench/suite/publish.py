@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agebench.errors import AgebenchError
+from agebench.errors import AgebenchError, suggestion
 from agebench.harness.picture_store import PART_FILE
 from agebench.harness.reading import ResultFile, read_result
 from agebench.harness.results import RESULT_FILE
@@ -17,7 +17,7 @@ from agebench.suite.board import BOARD_FILE, MODELS, SETS, TIMES_FILE
 from agebench.suite.cells import Cell
 from agebench.suite.compact import FORMAT, compact_set, compact_times, joined_cells
 from agebench.suite.kept_cells import as_text, cells_elsewhere, kept_cell, weights_sha256
-from agebench.suite.plan import SuitePlan, slug
+from agebench.suite.plan import PlannedSet, SuitePlan, slug
 from agebench.suite.run import CellReport
 from agebench.util.files import write_whole
 
@@ -54,6 +54,8 @@ def find_results(reports: Sequence[CellReport], joined: Sequence[Path]) -> list[
 
 def _find(report: CellReport, joined: Sequence[Path]) -> Found:
     own, cell = report.folder, report.cell
+    if report.state == "broken":
+        return Found(cell, None, None, report.reason)
     if own is not None and (own / RESULT_FILE).is_file():
         with suppress(OSError):  # left by a run that was killed once its result was written
             (own / PART_FILE).unlink()
@@ -78,14 +80,14 @@ def write_board(
 
     Returns:
         Problems, in sentences: results on other pictures than the others', or with other weights
-        than the model's latest result.
+        than the model's latest result; damaged ones; groups by an attribute that no picture has.
 
     Raises:
         AgebenchError: a file can't be written.
     """
     problems: list[str] = []
     cells = list(_with_same_data(_with_latest_weights(found, problems), problems))
-    files = {f"{SETS}/{name}.json": content for name, content in _sets(plan, cells)}
+    files = {f"{SETS}/{name}.json": content for name, content in _sets(plan, cells, problems)}
     listed = []
     names = _file_names(plan)
     for contender in plan.contenders:
@@ -154,29 +156,52 @@ def _write_all(folder: Path, files: Mapping[str, Any]) -> None:
         write_whole(folder / name, as_text(content))
 
 
-def _sets(plan: SuitePlan, found: Sequence[Found]) -> Iterator[tuple[str, dict[str, Any]]]:
+def _sets(
+    plan: SuitePlan, found: Sequence[Found], problems: list[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     for planned in plan.sets:
         for changed in (False, True):
-            folder = next(
-                (
-                    item.folder
-                    for item in found
-                    if item.folder is not None
-                    and item.cell.pictures.key == planned.key
-                    and bool(item.cell.variant) == changed
-                ),
-                None,
-            )
-            if folder is not None:
+            folders = [
+                item.folder
+                for item in found
+                if item.folder is not None
+                and item.cell.pictures.key == planned.key
+                and bool(item.cell.variant) == changed
+            ]
+            readable = (read_or_list(folder, problems) for folder in folders)
+            result = next(filter(None, readable), None)
+            if result is not None:
                 content = compact_set(
                     planned.key,
                     planned.title,
                     planned.note,
                     planned.groups,
-                    read_result(folder),
+                    result,
                     changed=changed,
                 )
+                problems += [] if changed else _unknown_groups(planned, result)
                 yield (f"{planned.key}.changed" if changed else planned.key), content
+
+
+def read_or_list(folder: Path, problems: list[str]) -> ResultFile | None:
+    """Read a result; add a damaged one to the problems, unless listed already, and return None."""
+    try:
+        return read_result(folder)
+    except AgebenchError as error:
+        if str(error) not in problems:
+            problems.append(str(error))
+        return None
+
+
+def _unknown_groups(planned: PlannedSet, result: ResultFile) -> Iterator[str]:
+    """Yield a sentence for each attribute in `groups` that no picture has."""
+    known = {name for image in result.pictures for name in image["attributes"]}
+    for name in planned.groups:
+        if name not in known:
+            yield (
+                f"set {planned.key}: groups: no picture has the attribute {name!r}: "
+                f"{suggestion(name, known)}"
+            )
 
 
 def _with_latest_weights(found: Sequence[Found], problems: list[str]) -> list[Found]:

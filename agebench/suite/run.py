@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from agebench.errors import error_text
+from agebench.errors import AgebenchError, error_text
 from agebench.harness.compare import compare
 from agebench.harness.kept_detections import KeptDetections, KeptDetectionsError
 from agebench.harness.results import RESULT_FILE
 from agebench.protocols import ProgressStep, no_progress
 from agebench.runtimes.threads import pinned
 from agebench.suite.cells import Cell, cells_of
-from agebench.suite.kept_cells import cells_elsewhere
+from agebench.suite.kept_cells import cells_elsewhere, kept_cell
 from agebench.suite.loaded import Loader, UnavailableError
 from agebench.suite.plan import SuitePlan
 from agebench.suite.spent import write_spent
@@ -27,7 +27,7 @@ DETECTIONS = "detections.sqlite"
 
 State: TypeAlias = Literal["kept", "joined", "measured", "left", "broken", "not there"]
 """State of a cell after a run: had a result; measured elsewhere; measured now; left to another run;
-failed; model or set not available."""
+failed, or its result is damaged; model or set not available."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +155,8 @@ def run_suite(
 ) -> SuiteReport:
     """Measure the cells that have no result yet.
 
-    Models and sets that are not available, and cells that fail, are reported; the others are
-    measured.
+    Models and sets that are not available, and cells that fail or whose result is damaged, are
+    reported; the others are measured.
 
     Args:
         plan: of the suite.
@@ -166,8 +166,8 @@ def run_suite(
         elsewhere: folders of the same suite, whose cells are not measured again.
 
     Raises:
-        AgebenchError: the folder can't be written to, another run is using it, the kept detections
-            can't be used, or a result elsewhere is damaged.
+        AgebenchError: the folder can't be written to, another run is using it, or the kept
+            detections can't be used.
     """
     make_folder(options.out, f"the folder {options.out}", "name another one")
     loader = Loader(options.out, options.data, progress)
@@ -207,13 +207,18 @@ def _look(cell: Cell, run: _Run, elsewhere: Sequence[Path]) -> CellReport:
     try:
         pictures, key = run.loader.size_and_key(cell)
         folder = cell.folder(run.options.out, key)
-        if (folder / RESULT_FILE).is_file():
-            return CellReport(cell, "kept", folder=folder, pictures=pictures)
     except UnavailableError as error:
         why = str(error)
     weights = run.loader.weights(cell.contender)
-    if any(True for _ in cells_elsewhere(cell, elsewhere, weights)):
-        return CellReport(cell, "joined", folder=folder, pictures=pictures, weights=weights)
+    try:
+        if folder is not None and (folder / RESULT_FILE).is_file():
+            kept_cell(cell, folder)
+            return CellReport(cell, "kept", folder=folder, pictures=pictures)
+        # All of them are read, as the latest is chosen later.
+        if list(cells_elsewhere(cell, elsewhere, weights)):
+            return CellReport(cell, "joined", folder=folder, pictures=pictures, weights=weights)
+    except AgebenchError as error:  # one damaged result must not stop the others
+        return CellReport(cell, "broken", str(error), pictures=pictures)
     return CellReport(cell, "not there" if why else "left", why, folder, pictures)
 
 

@@ -82,6 +82,14 @@ def test_other_attributes_are_measured_again(tmp_path: Path) -> None:
     assert _key(path) != before
 
 
+def test_groups_by_an_attribute_that_no_picture_has_are_told(tmp_path: Path) -> None:
+    path = made_suite(tmp_path, ONE_CELL.replace('["gender"]', '["gender", "gendr", "nope"]'))
+    assert _make(path, "out").problems == [
+        "set first: groups: no picture has the attribute 'gendr': did you mean 'gender'?",
+        "set first: groups: no picture has the attribute 'nope': known: gender",
+    ]
+
+
 def test_a_class_from_elsewhere_is_known_by_its_source(tmp_path: Path) -> None:
     file = tmp_path / "elsewhere.py"
     source = "class Finder:\n    spec = {}\n"

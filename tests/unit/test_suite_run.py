@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -17,7 +18,7 @@ from agebench.cli.suite import command
 from agebench.errors import AgebenchError, UsageError
 from agebench.harness.loading import Contender
 from agebench.harness.reading import read_result
-from agebench.harness.results import RESULT_FILE
+from agebench.harness.results import PREDICTIONS_FILE, RESULT_FILE
 from agebench.protocols import Estimator
 from agebench.registry.plugins import load_estimator
 from agebench.report.joining import join
@@ -123,6 +124,39 @@ root = "nowhere"
     assert [len(model.cells) for model in board.models] == [5, 5, 0]
     page = (suite.parent / "out" / "leaderboard.html").read_text()
     assert "gone.toml" in page
+
+
+def test_a_damaged_result_ends_nothing(suite: Path) -> None:
+    first, *_ = _make(suite, "out").report.cells
+    assert first.folder is not None
+    (first.folder / RESULT_FILE).write_text("{")
+    suite.write_text(SUITE.replace("gray", "jpeg=10"))  # something new to be measured
+    outcome = _make(suite, "out")
+    states = [item.state for item in outcome.report.cells]
+    assert (states[0], states.count("measured"), states.count("broken")) == ("broken", 2, 1)
+    (problem,) = outcome.problems
+    assert problem.startswith(f"{first.cell.title}: {first.folder / RESULT_FILE} is not a result")
+    assert problem.endswith(f"; to have it measured again, remove {first.folder}")
+    board = read_board(suite.parent / "out" / BOARD)
+    assert [len(model.cells) for model in board.models] == [4, 5]
+    # The same goes for one of another machine.
+    joined = _make(suite, "joined", joined=[suite.parent / "out"])
+    assert [item.state for item in joined.report.cells] == ["broken", *["joined"] * (CELLS - 1)]
+    assert joined.problems == [problem]
+    shutil.rmtree(first.folder)
+    again = _make(suite, "out")
+    assert [item.state for item in again.report.cells] == ["measured", *["kept"] * (CELLS - 1)]
+
+
+def test_altered_predictions_are_listed_and_end_nothing(suite: Path) -> None:
+    first, *_ = _make(suite, "out").report.cells
+    assert first.folder is not None
+    (first.folder / PREDICTIONS_FILE).write_text("altered")
+    outcome = _make(suite, "out", reports=True)
+    (problem,) = outcome.problems
+    assert f"{first.folder / PREDICTIONS_FILE} does not belong to the run" in problem
+    board = read_board(suite.parent / "out" / BOARD)
+    assert [len(model.cells) for model in board.models] == [5, 5]
 
 
 DOUBT = """
@@ -360,6 +394,10 @@ def test_times_can_be_taken_alone_and_again(suite: Path) -> None:
     assert len(board.times.models) == 2
     assert CliRunner().invoke(command, call).exit_code == 0
     assert times.read_bytes() != first
+    times.write_text("{")
+    (problem,) = _make(suite, "out").problems
+    assert problem.endswith("; to measure them again, give --times")
+    assert CliRunner().invoke(command, call).exit_code == 0
     suite.write_text(SUITE)
     refused = CliRunner().invoke(command, call)
     assert "has no table [times]" in str(refused.exception)
