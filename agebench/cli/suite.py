@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from agebench.cli.options import FilePath, advanced_option, help_all
+from agebench.cli.options import FilePath, advanced_option, help_all, print_note
 from agebench.errors import AgebenchError, UsageError, inert
 from agebench.metrics.number_format import counted
 from agebench.util.progress import progress_bars
@@ -156,10 +156,16 @@ def _print(outcome: SuiteOutcome, *, dry: bool) -> None:
 @help_all
 def page(board: Path, out: Path | None) -> None:
     """Write leaderboard.html and leaderboard.md from the small files of a leaderboard."""
-    from agebench.suite.board import read_board
+    from agebench.suite.board import BOARD_FILE, read_board, unlisted_files
     from agebench.suite.leaderboard import write_page
 
-    for path in write_page(read_board(board), board if out is None else out):
+    content = read_board(board)
+    for path in unlisted_files(board):
+        print_note(
+            f"{path} is not listed in {BOARD_FILE}, and is not on the page: "
+            "docs/leaderboard.md says how to list it"
+        )
+    for path in write_page(content, board if out is None else out):
         click.echo(f"Written: {inert(str(path))}")
 
 

@@ -25,6 +25,7 @@ BOARD_FILE = "board.json"
 TIMES_FILE = "times.json"
 SETS, MODELS = "sets", "models"
 MAX_BYTES = 64 * 1024 * 1024
+ADVICE = "make it again with 'agebench suite', or download it again"
 
 _File = TypeVar("_File")
 
@@ -177,8 +178,7 @@ def read_board(folder: str | Path) -> Board:
         if entry.file is None:
             models.append(BoardModel(entry.name, entry.title, {}, entry.missing))
             continue
-        path = root / MODELS / Path(f"{entry.file}.json").name
-        model = read_board_model(path, sets, changed)
+        model = read_board_model(_model_path(root, entry.file), sets, changed)
         models.append(replace(model, missing=entry.missing, suspected=entry.suspected))
     times = root / TIMES_FILE
     return Board(
@@ -191,17 +191,41 @@ def read_board(folder: str | Path) -> Board:
     )
 
 
-def read_board_file(path: Path, kind: type[_File]) -> _File:
-    """Read one file as the record `kind`.
+def unlisted_files(folder: str | Path) -> list[Path]:
+    """Return the files of sets and models in a leaderboard's folder that its list does not name.
 
     Raises:
-        AgebenchError: it can't be read, or is not valid.
+        AgebenchError: the list is damaged.
     """
-    return read_both(path, kind)[0]
+    root = Path(folder)
+    listed = read_board_file(root / BOARD_FILE, structure.BoardFile)
+    used = {_model_path(root, entry.file) for entry in listed.models if entry.file is not None}
+    used |= {root / SETS / f"{key}{end}.json" for key in listed.sets for end in ("", ".changed")}
+    found = {path for part in (SETS, MODELS) for path in (root / part).glob("*.json")}
+    return sorted(found - used)
 
 
-def read_both(path: Path, kind: type[_File]) -> tuple[_File, Mapping[str, Any]]:
+def _model_path(root: Path, name: str) -> Path:
+    return root / MODELS / Path(f"{name}.json").name
+
+
+def read_board_file(
+    path: Path, kind: type[_File], what: str = "a file of a leaderboard", advice: str = ADVICE
+) -> _File:
+    """Read one file as the record `kind`; as `read_both`."""
+    return read_both(path, kind, what, advice)[0]
+
+
+def read_both(
+    path: Path, kind: type[_File], what: str = "a file of a leaderboard", advice: str = ADVICE
+) -> tuple[_File, Mapping[str, Any]]:
     """Read one file; return the record, and its parsed JSON.
+
+    Args:
+        path: of the file.
+        kind: of the record.
+        what: the file should be, for messages.
+        advice: what to do about a damaged one.
 
     Raises:
         AgebenchError: it can't be read, or is not valid.
@@ -211,10 +235,14 @@ def read_both(path: Path, kind: type[_File]) -> tuple[_File, Mapping[str, Any]]:
             raise ValueError(f"it is larger than {MAX_BYTES:,} bytes")
         content = json.loads(read_regular(path), parse_constant=_refused)
         return read_record(content, kind), content
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        what = "" if isinstance(error, StructureError) else "is not a file of a leaderboard: "
-        raise AgebenchError(f"{path}: {what}{reason}") from error
+    except OSError as error:
+        raise AgebenchError(f"{path} can't be read: {error.strerror}: check the path") from error
+    except StructureError as error:
+        raise AgebenchError(f"{path}: {error}: {advice}") from error
+    except (ValueError, RecursionError) as error:
+        invalid = isinstance(error, (json.JSONDecodeError, UnicodeDecodeError))
+        reason = f"not valid JSON: {error}" if invalid else str(error)
+        raise AgebenchError(f"{path} is not {what}: {reason}: {advice}") from error
 
 
 def _refused(name: str) -> float:

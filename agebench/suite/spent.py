@@ -104,7 +104,10 @@ def _called(key: str, variant: str) -> str:
 
 
 def _read(file: Path) -> SpentFile | None:
-    return read_board_file(file, SpentFile) if file.is_file() else None
+    if not file.is_file():
+        return None
+    advice = "remove it, and the cell counts as one without times"
+    return read_board_file(file, SpentFile, "a file of times of 'agebench suite'", advice)
 
 
 def _sum(cells: Sequence[SpentFile | None]) -> Spent:

@@ -153,6 +153,37 @@ def _written(path: Path, content: dict[str, Any]) -> Path:
     return path
 
 
+def test_a_file_is_on_the_page_once_it_is_listed(theirs: Path, board: Path) -> None:
+    copied = board / "models" / "theirs.json"
+    copied.write_bytes(theirs.read_bytes())
+    done = CliRunner().invoke(command, ["page", str(board)])
+    assert done.exit_code == 0, done.output
+    assert done.stderr == (
+        f"agebench: {copied} is not listed in board.json, and is not on the page: "
+        "docs/leaderboard.md says how to list it\n"
+    )
+    assert "The model theirs" not in (board / "leaderboard.md").read_text()
+    list_file = board / "board.json"
+    content = json.loads(list_file.read_text())
+    entry = {"name": "theirs", "title": "Theirs", "file": "theirs", "missing": {}}
+    list_file.write_text(json.dumps({**content, "models": [*content["models"], entry]}))
+    assert CliRunner().invoke(command, ["page", str(board)]).stderr == ""
+    assert "The model theirs" in (board / "leaderboard.md").read_text()
+
+
+def test_what_is_cut_off_says_what_to_do(theirs: Path, board: Path) -> None:
+    theirs.write_text(theirs.read_text()[:200])
+    with pytest.raises(AgebenchError) as refused:
+        check_submission(theirs, board)
+    message = str(refused.value)
+    assert message.startswith(f"{theirs} is not a file of a leaderboard: not valid JSON: ")
+    assert message.endswith(": make it again with 'agebench suite', or download it again")
+    with pytest.raises(
+        AgebenchError, match=r"gone\.json can't be read: No such file.*check the path"
+    ):
+        check_submission(theirs.with_name("gone.json"), board)
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1, "model": "a"}', "\0"])
 def test_what_is_no_entry_is_told(theirs: Path, board: Path, text: str) -> None:
     theirs.write_text(text)

@@ -73,5 +73,7 @@ def test_what_holds_no_results_or_is_damaged_is_told(tmp_path: Path) -> None:
     folder = _result(tmp_path, "faces/as-is/a-1")
     for text, why in (("{", "is not a file of"), ('{"format": 1}', "'pictures'"), ("[]", "object")):
         (folder / SPENT_FILE).write_text(text)
-        with pytest.raises(AgebenchError, match=f"{SPENT_FILE}.*{why}"):
+        with pytest.raises(AgebenchError, match=f"{SPENT_FILE}.*{why}") as refused:
             spent_by_set([tmp_path])
+        assert str(refused.value).endswith(": remove it, and the cell counts as one without times")
+        assert "leaderboard" not in str(refused.value)
