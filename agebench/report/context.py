@@ -30,6 +30,16 @@ _LABELS = {
 }
 
 
+def files(joined: Joined) -> Details:
+    """Return the letter of each of several results, with its file and when it was measured."""
+    if len(joined.results) < 2:
+        return []
+    return [
+        (letter(at), f"{result.path}, {result.content.created}")
+        for at, result in enumerate(joined.results)
+    ]
+
+
 def remarks(joined: Joined) -> list[str]:
     """Return what else a reader of the figures should know."""
     return [*joined.remarks, *_busy(joined), *_on_data(joined), *_on_estimators(joined)]

@@ -144,10 +144,7 @@ def _ranking(joined: Joined) -> Iterator[Section]:
 def _changes(joined: Joined) -> Iterator[Section]:
     if len(joined.results) < 2:
         return
-    files = [
-        (letter(at), f"{result.path}, {result.content.created}")
-        for at, result in enumerate(joined.results)
-    ]
+    files = context.files(joined)
     found: Sequence[Change] = changes(joined)
     paragraphs = []
     if len(joined.results) == 2 and not found:

@@ -44,6 +44,8 @@ def as_markdown(joined: Joined, columns: Sequence[str] | None = None) -> str:
         f"# Age estimators on {markdown(joined.dataset.name)}",
         markdown(context.lead(joined)),
     ]
+    files = "; ".join(f"{name} is {file}" for name, file in context.files(joined))
+    parts += [markdown(f"Results: {files}.")] if files else []
     parts += map(markdown, answer(joined))
     parts.append("\n".join(f"- {markdown(note)}" for note in context.remarks(joined)))
     tables = (

@@ -16,9 +16,10 @@ from agebench.harness.reading import read_result
 from agebench.harness.scores import RangeScore
 from agebench.report.cautions import cautions
 from agebench.report.changes import changes, circumstances
+from agebench.report.escaping import markdown
 from agebench.report.joining import join
 from agebench.report.rows_analysis import faster_grid
-from agebench.report.tables import as_csv
+from agebench.report.tables import as_csv, as_markdown
 from agebench.types import plain
 
 Write = Callable[..., Path]
@@ -190,6 +191,14 @@ def test_what_changed_between_two(write_result: Write) -> None:
 
 def test_one_result_has_no_changes(write_result: Write) -> None:
     assert changes(join([read_result(write_result())])) == ()
+
+
+def test_markdown_says_which_result_has_which_letter(write_result: Write) -> None:
+    read = [read_result(write_result(name)) for name in "ab"]
+    (line,) = [text for text in as_markdown(join(read)).splitlines() if "Results:" in text]
+    first, second = (f"{file.path}, {file.content.created}" for file in read)
+    assert line == markdown(f"Results: A is {first}; B is {second}.")
+    assert "Results:" not in as_markdown(join(read[:1]))
 
 
 def test_labels_stay_apart_whatever_estimators_are_called(write_result: Write) -> None:
