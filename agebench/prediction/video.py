@@ -45,6 +45,7 @@ class VideoTally:
         broken: that could not be decoded.
         failed: on which detection or cropping failed.
         people: by number.
+        smoothing: number of sightings that ages are averaged over.
         stage_ms: time by stage, milliseconds.
     """
 
@@ -52,6 +53,7 @@ class VideoTally:
     broken: int = 0
     failed: int = 0
     people: dict[int, Person] = field(default_factory=dict)
+    smoothing: int = SMOOTHING_FRAMES
     stage_ms: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -105,7 +107,7 @@ class VideoRun:
         self._limit = frames
         self._show = show
         self._last_drawn: Image | None = None
-        self.tally = VideoTally()
+        self.tally = VideoTally(smoothing=smoothing)
 
     def records(self) -> Iterator[dict[str, Any]]:
         """Yield the content of each frame: faces with the person's number and the smoothed age.

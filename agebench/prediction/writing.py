@@ -65,6 +65,8 @@ def people_lines(name: str, tally: VideoTally) -> Iterator[str]:
             for estimator, answer in person.ages.items()
         )
         when = f"frames {person.first} to {person.last}, {person.seen} seen"
+        if person.seen > tally.smoothing:
+            when += f", mean age of the last {tally.smoothing}"
         yield f"  #{person.number}  {ages}  {when}"
 
 

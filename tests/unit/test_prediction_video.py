@@ -204,6 +204,8 @@ def test_the_command_line_shows_people_or_frames(tmp_path: Path) -> None:
         f"{path}: 6 frames, 1 person",
         "  #1  41  frames 0 to 5, 6 seen",
     ]
+    smoothed = invoke(path, *FAST, "--smoothing", 5).stdout.splitlines()
+    assert smoothed[1:] == ["  #1  41  frames 0 to 5, 6 seen, mean age of the last 5"]
     lines = invoke(path, *FAST, "--json", "--frames", 4).stdout.splitlines()
     records: list[dict[str, Any]] = [json.loads(line) for line in lines]
     assert [record["frame"] for record in records] == [0, 1, 2, 3]
