@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +73,8 @@ class Face:
     """A face found by a detector.
 
     Attributes:
-        box_xyxy: left, top, right, bottom in pixels; may extend beyond the picture.
+        box_xyxy: left, top, right, bottom in pixels; may extend beyond the picture.  Arrays and
+            lists, also of `landmarks_xy`, become tuples.
         score: the detector's own confidence, 0 to 1.
         landmarks_xy: points in the order of `landmark_scheme`; empty if there are none.
         landmark_scheme: a key of `LANDMARK_COUNTS`, or "" without landmarks.
@@ -88,6 +89,12 @@ class Face:
     landmark_scheme: str = ""
 
     def __post_init__(self) -> None:
+        if not isinstance(cast("object", self.box_xyxy), tuple):  # an array or a list
+            object.__setattr__(self, "box_xyxy", tuple(map(float, self.box_xyxy)))
+        if not isinstance(cast("object", self.landmarks_xy), tuple):
+            points = tuple(tuple(map(float, point)) for point in self.landmarks_xy)
+            object.__setattr__(self, "landmarks_xy", points)
+        _require(len(self.box_xyxy) == 4, f"box must be 4 numbers, got {self.box_xyxy}")
         _require(_all_finite(self.box_xyxy), f"box must be finite, got {self.box_xyxy}")
         left, top, right, bottom = self.box_xyxy
         _require(right > left and bottom > top, f"box must not be empty, got {self.box_xyxy}")

@@ -21,7 +21,7 @@ from agebench.references import parse_reference
 from agebench.registry.plugins import ESTIMATORS, load_estimator, named_detector, takes_option
 from agebench.splits.parts import select_parts
 from agebench.types import Crops, Floats, Sample
-from agebench.util.foreign_code import foreign_code
+from agebench.util.foreign_code import predicted_ages
 from agebench.vision.faces import LeftOut
 
 
@@ -140,9 +140,7 @@ def _predict(
 
     def flush() -> None:
         if waiting:
-            with foreign_code(estimator, "predict"):
-                predicted = list(estimator.predict(Crops.join(waiting)))
-            for answer in predicted:
+            for answer in predicted_ages(estimator, Crops.join(waiting)):
                 if answer.probabilities is None:
                     raise UsageError(f"{estimator.spec.name} gives no probabilities to fit to")
                 answers.probabilities.append(answer.probabilities)

@@ -8,7 +8,7 @@ from itertools import islice
 
 import numpy as np
 
-from agebench.errors import AgebenchError, ContractError, error_text
+from agebench.errors import error_text
 from agebench.estimators.answers import AnswersFile
 from agebench.harness.distributions import score_predictions
 from agebench.harness.kept_detections import KeptDetections
@@ -18,7 +18,7 @@ from agebench.metrics.age_classes import class_probabilities
 from agebench.protocols import Estimator, EstimatorSpec, FaceDetector, ProgressStep, no_progress
 from agebench.timing.stage_seconds import StageSeconds
 from agebench.types import AgePrediction, Crops, CropSpec, Face, Image, Sample
-from agebench.util.foreign_code import foreign_code, found_faces
+from agebench.util.foreign_code import found_faces, predicted_ages
 from agebench.vision.faces import Change, FacePicture, face_pictures
 from agebench.vision.variants import Variant
 
@@ -117,12 +117,7 @@ class _Queue:
 
     def _predict(self, records: Sequence[ImageRecord], waiting: Sequence[Crops]) -> list[Outcome]:
         try:
-            with foreign_code(self._estimator, "predict"):
-                predictions = list(self._estimator.predict(Crops.join(waiting)))
-            if len(predictions) != len(waiting):
-                raise AgebenchError(f"{len(waiting)} faces gave {len(predictions)} predictions")
-            for prediction in predictions:
-                _require_fit(prediction, self._spec)
+            predictions = predicted_ages(self._estimator, Crops.join(waiting))
             scores = score_predictions(predictions, records, self._spec.bins)
             return [
                 Outcome(
@@ -136,17 +131,6 @@ class _Queue:
             ]
         except Exception as error:  # a foreign estimator may fail in any way
             return [Outcome("estimator_failed", reason=error_text(error))] * len(waiting)
-
-
-def _require_fit(prediction: object, spec: EstimatorSpec) -> None:
-    """Refuse a prediction that does not fit the spec; `AgePrediction` ensures a finite age."""
-    if not isinstance(prediction, AgePrediction):
-        got = type(prediction).__name__
-        raise ContractError(f"predict must return AgePrediction values, got {got}")
-    if prediction.probabilities is not None and spec.bins is not None:
-        expected, got_bins = len(spec.bins), len(prediction.probabilities)
-        if got_bins != expected:
-            raise ContractError(f"expected {expected} probabilities (spec.bins), got {got_bins}")
 
 
 def _outside(crops: Crops) -> float:

@@ -10,7 +10,7 @@ from typing import cast
 
 import numpy as np
 
-from agebench.errors import AgebenchError, ContractError, UsageError, error_text
+from agebench.errors import AgebenchError, UsageError, error_text
 from agebench.estimators.answers import AnswersFile
 from agebench.metrics.calibration import central_interval, year_probabilities
 from agebench.prediction.records import (
@@ -31,7 +31,7 @@ from agebench.registry.plugins import (
     require_registered,
 )
 from agebench.types import AgePrediction, Crops, CropSpec, Face, FaceFrame, Image
-from agebench.util.foreign_code import foreign_code, found_faces
+from agebench.util.foreign_code import foreign_code, found_faces, predicted_ages
 from agebench.vision.crops import cut_crops
 from agebench.vision.faces import LeftOutError, cut_faces, find_faces, left_out
 from agebench.vision.frames import canonical_frame
@@ -294,12 +294,7 @@ def ask(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
 
 
 def _answers(estimator: Estimator, crops: Crops) -> list[AgeAnswer]:
-    with foreign_code(estimator, "predict"):
-        predictions = list(estimator.predict(crops))
-    if len(predictions) != len(crops):
-        raise ContractError(
-            f"{estimator.spec.name}: expected {len(crops)} ages, got {len(predictions)}"
-        )
+    predictions = predicted_ages(estimator, crops)
     return [AgeAnswer(float(one.years), interval_of(estimator, one)) for one in predictions]
 
 

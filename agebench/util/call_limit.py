@@ -103,17 +103,17 @@ def in_time(owner: object, call: str) -> Iterator[None]:
     times = _RUNNING.silent.get(id(owner), (owner, 0))[1]
     if times >= MOST_SILENT:
         raise NoAnswerError(
-            f"{call} of {_called(owner)} did not return within {seconds:g} s {times} times and is "
-            "no longer called"
+            f"{call} of {owner_name(owner)} did not return within {seconds:g} s {times} times and "
+            "is no longer called"
         )
     try:
-        with _alarm(f"{call} of {_called(owner)}", seconds):
+        with _alarm(f"{call} of {owner_name(owner)}", seconds):
             yield
     except _Late:
         _RUNNING.silent[id(owner)] = (owner, times + 1)  # held, so that no other has its number
         raise NoAnswerError(
-            f"{call} of {_called(owner)} did not return within {seconds:g} s ({SECONDS_VARIABLE} "
-            "sets the limit, 0 removes it)"
+            f"{call} of {owner_name(owner)} did not return within {seconds:g} s "
+            f"({SECONDS_VARIABLE} sets the limit, 0 removes it)"
         ) from None
 
 
@@ -172,7 +172,8 @@ def _end_if_late() -> None:
             os._exit(AgebenchError.exit_code)
 
 
-def _called(owner: object) -> str:
+def owner_name(owner: object) -> str:
+    """Return the name in the spec of an estimator or detector, or that of its class."""
     with suppress(BaseException):  # third-party code may raise anything
         name = owner.spec.name  # type: ignore[attr-defined]
         if isinstance(name, str) and name:

@@ -7,16 +7,20 @@ import io
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TextIO, cast
+from functools import partial
+from typing import TextIO, TypeAlias, TypeVar, cast
 
-from agebench.errors import ContractError, interruption
-from agebench.protocols import FaceDetector
-from agebench.types import Face, Image, read_only
-from agebench.util.call_limit import in_time
+from agebench.errors import AgebenchError, ContractError, error_text, interruption
+from agebench.protocols import Estimator, EstimatorSpec, FaceDetector
+from agebench.types import AgePrediction, Crops, Face, Image, read_only
+from agebench.util.call_limit import in_time, owner_name
 
 _FORK_ENDS = 70
+
+_Item = TypeVar("_Item")
+_Breach: TypeAlias = Callable[[str], ContractError]
 
 
 @contextmanager
@@ -69,10 +73,70 @@ def found_faces(detector: FaceDetector, image_bgr: Image) -> list[Face]:
     """Call any detector for the faces of a picture, which it can't modify.
 
     Raises:
-        Exception: whatever the detector raises; see `foreign_code`.
+        ContractError: it fails, or returns anything but faces; the message names it.
+        AgebenchError: as the detector raises it; see `foreign_code`.
     """
-    with foreign_code(detector, "detect"):
-        return list(detector.detect(read_only(image_bgr)))
+    breach = partial(_breach, "detector", detector)
+    try:
+        with foreign_code(detector, "detect"):
+            return _items(detector.detect(read_only(image_bgr)), Face, "detect", breach)
+    except AgebenchError:
+        raise
+    except Exception as error:  # a foreign detector may fail in any way
+        said = error_text(error)
+        hint = ": detect must not change the picture, but may copy it" if _of_writing(said) else ""
+        raise breach(f"{said}{hint}") from error
+
+
+def _of_writing(message: str) -> bool:
+    return "read-only" in message or "readonly" in message  # as numpy and OpenCV put it
+
+
+def predicted_ages(estimator: Estimator, crops: Crops) -> list[AgePrediction]:
+    """Call any estimator for the ages of faces, and check that they fit its spec.
+
+    Raises:
+        ContractError: it does not return one prediction per face, or one does not fit the spec;
+            the message names it.
+        Exception: whatever the estimator raises; see `foreign_code`.
+    """
+    breach = partial(_breach, "estimator", estimator)
+    with foreign_code(estimator, "predict"):
+        predictions = _items(estimator.predict(crops), AgePrediction, "predict", breach)
+    expected, got = len(crops), len(predictions)
+    if got != expected:
+        raise breach(f"predict must return one prediction per face: expected {expected}, got {got}")
+    for prediction in predictions:
+        _require_fit(prediction, estimator.spec, breach)
+    return predictions
+
+
+def _breach(kind: str, owner: object, said: str) -> ContractError:
+    return ContractError(f"{kind} {owner_name(owner)!r}: {said}")
+
+
+def _require_fit(prediction: AgePrediction, spec: EstimatorSpec, breach: _Breach) -> None:
+    """Refuse a distribution that does not fit the spec; `AgePrediction` ensures a finite age."""
+    if prediction.probabilities is None:
+        return
+    if spec.bins is None:
+        raise breach("a prediction with probabilities needs spec.bins")
+    expected, got = len(spec.bins), len(prediction.probabilities)
+    if got != expected:
+        raise breach(f"expected {expected} probabilities (spec.bins), got {got}")
+
+
+def _items(answer: object, kind: type[_Item], call: str, breach: _Breach) -> list[_Item]:
+    """Return what a call returned as a list, if it contains only values of `kind`."""
+    name = kind.__name__
+    if not isinstance(answer, Iterable):
+        raise breach(f"{call} must return a list of agebench.{name}, got {type(answer).__name__}")
+    items = list(answer)
+    for item in items:
+        if not isinstance(item, kind):
+            got = type(item).__name__
+            raise breach(f"{call} must return {name} values, got {got}: use agebench.{name}")
+    return items
 
 
 class _Aside(io.TextIOBase):

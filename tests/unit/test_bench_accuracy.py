@@ -148,7 +148,7 @@ def test_every_picture_gets_its_status_and_reason(samples: list[Sample]) -> None
         "ok",
         "ok",
     ]
-    assert records[3].reason == "RuntimeError: boom"
+    assert records[3].reason == "detector 'colour': RuntimeError: boom"
     assert "expected a picture" in records[4].reason
     assert all(record.sha256 for record in records)
 
@@ -216,11 +216,17 @@ class _Duck:
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (lambda n: [AgePrediction(3.0)] * (n + 1), "1 faces gave 2 predictions"),
-        (lambda n: [], "1 faces gave 0 predictions"),
+        (
+            lambda n: [AgePrediction(3.0)] * (n + 1),
+            "estimator 'odd': predict must return one prediction per face: expected 1, got 2",
+        ),
+        (
+            lambda n: [],
+            "estimator 'odd': predict must return one prediction per face: expected 1, got 0",
+        ),
         (lambda n: [40.0] * n, "must return AgePrediction values, got float"),
         (lambda n: [_Duck()] * n, "must return AgePrediction values, got _Duck"),
-        (lambda n: None, "TypeError"),
+        (lambda n: None, "must return a list of agebench.AgePrediction, got NoneType"),
         (lambda n: [AgePrediction(float("nan"))], "age must be"),
     ],
 )
@@ -239,7 +245,12 @@ def test_a_distribution_that_does_not_fit_the_bins_is_a_failure(samples: list[Sa
     wrong = Answers("wrong", lambda n: [AgePrediction(3.0, np.full(9, 1 / 9))] * n)
     wrong.spec = replace(wrong.spec, bins=ADIENCE, classes=ADIENCE)
     records = _pass(samples[:1], ColourDetector(), [wrong], _how())
-    assert records[0].outcomes[0].reason == "expected 8 probabilities (spec.bins), got 9"
+    said = "estimator 'wrong': expected 8 probabilities (spec.bins), got 9"
+    assert records[0].outcomes[0].reason == said
+    wrong.spec = replace(wrong.spec, bins=None, classes=None)
+    records = _pass(samples[:1], ColourDetector(), [wrong], _how())
+    said = "estimator 'wrong': a prediction with probabilities needs spec.bins"
+    assert records[0].outcomes[0].reason == said
 
 
 @pytest.mark.parametrize("workers", [0, 2])

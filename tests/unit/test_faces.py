@@ -70,8 +70,13 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[Sample]:
 EXPECTED = {
     "good": ("ok", "", LARGE, 2),
     "none": ("no_face", "the detector found no face", None, 0),
-    "boom": ("detector_failed", "RuntimeError: boom", None, 0),
-    "worse": ("detector_failed", "UnprintableError: (its message is not available)", None, 0),
+    "boom": ("detector_failed", "detector 'two-faces': RuntimeError: boom", None, 0),
+    "worse": (
+        "detector_failed",
+        "detector 'two-faces': UnprintableError: (its message is not available)",
+        None,
+        0,
+    ),
     "box": ("ok", "", SMALL, 2),
     "away": ("no_face", "the detector found no face where the label's box is", None, 0),
     "text": ("unreadable", "expected a picture, got a file of unknown format", None, 0),
@@ -113,8 +118,9 @@ def test_compare_fitting_prediction_and_bench_see_the_same_faces(samples: list[S
     good = [name for name, expected in EXPECTED.items() if expected[0] == "ok"]
     assert [item.sample.name for item, _ in fitted] == good
     assert str(left_out) == (
-        " (2 no_face, none: the detector found no face; 2 detector_failed, boom: RuntimeError: "
-        "boom; 1 unreadable, text: expected a picture, got a file of unknown format)"
+        " (2 no_face, none: the detector found no face; 2 detector_failed, boom: detector "
+        "'two-faces': RuntimeError: boom; 1 unreadable, text: expected a picture, got a file of "
+        "unknown format)"
     )
     timed = real_faces(samples, detector, [estimator], origin="these", max_pixels=MAX_PIXELS)
     assert list(timed.names) == good
@@ -151,8 +157,9 @@ def test_training_sees_the_same_faces_and_lists_the_others(
     assert gathered.names == ("good",)
     assert {item.name: item.reason for item in gathered.problems} == {
         "none": "the detector found no face",
-        "boom": "the detector failed: RuntimeError: boom",
-        "worse": "the detector failed: UnprintableError: (its message is not available)",
+        "boom": "the detector failed: detector 'two-faces': RuntimeError: boom",
+        "worse": "the detector failed: "
+        "detector 'two-faces': UnprintableError: (its message is not available)",
         "box": "RuntimeError: too odd",
         "away": "the detector found no face where the label's box is",
         "text": "expected a picture, got a file of unknown format",
@@ -166,7 +173,10 @@ def test_one_failure_of_a_detector_ends_neither_bench_nor_the_fit_of_a_frame(
     samples: list[Sample],
 ) -> None:
     bad = [item for item in samples if item.name in ("boom", "text")]
-    said = r"\(1 detector_failed, boom: RuntimeError: boom; 1 unreadable, text: expected"
+    said = (
+        r"\(1 detector_failed, boom: detector 'two-faces': RuntimeError: boom; 1 unreadable, text: "
+        "expected"
+    )
     with pytest.raises(DatasetError, match=said):
         real_faces(bad, TwoFaces(), [Constant(30.0)], origin="these", max_pixels=MAX_PIXELS)
     for reference in (detector := TwoFaces(), TwoFaces()):
@@ -176,7 +186,8 @@ def test_one_failure_of_a_detector_ends_neither_bench_nor_the_fit_of_a_frame(
 
 def test_check_spec_names_the_picture_that_it_failed_on(samples: list[Sample]) -> None:
     paths = {item.name: item.path for item in samples}
-    for name, reason in (("boom", "RuntimeError: boom"), ("text", "expected a picture")):
+    failed = "detector 'two-faces': RuntimeError: boom"
+    for name, reason in (("boom", failed), ("text", "expected a picture")):
         with pytest.raises(ImageError, match=f"{name}: {reason}"):
             check_described(Constant(30.0), [paths["good"], paths[name]], TwoFaces())
     with pytest.raises(UsageError, match=r"no face.* none"):

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import click
 import numpy as np
@@ -131,11 +132,70 @@ class Paints:
 
 def test_a_detector_cannot_change_what_is_measured() -> None:
     black = np.zeros((64, 64, 3), np.uint8)
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(ContractError, match=r"'aligned': .*read-only: detect must not change"):
         found_faces(Paints(), black)
     assert not black.any()
     answer = AgePredictor("constant", detector=Paints()).predict_image(black)
     assert answer.status == "detector_failed"
+
+
+class Gives:
+    """A detector whose answer a test chooses."""
+
+    spec = DetectorSpec("mine")
+
+    def __init__(self, answer: Callable[[], Any]) -> None:
+        self._answer = answer
+
+    def detect(self, _image_bgr: Image, /) -> Sequence[Face]:
+        answer: Sequence[Face] = self._answer()
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (lambda: [(0, 0, 9, 9)], "detect must return Face values, got tuple: use agebench.Face"),
+        (lambda: None, "detect must return a list of agebench.Face, got NoneType"),
+        (lambda: Face((0, 0, 9, 9), 1.0), "detect must return a list of agebench.Face, got Face"),
+        (lambda: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda: [Face((0, 0, 9), 1.0)], "ValueError: box must be 4 numbers, got (0, 0, 9)"),  # type: ignore[arg-type]  # wrong on purpose
+    ],
+)
+def test_what_is_wrong_with_a_detector_is_said_with_its_name(
+    answer: Callable[[], Any], said: str
+) -> None:
+    black = np.zeros((64, 64, 3), np.uint8)
+    named = f"detector 'mine': {said}"
+    with pytest.raises(ContractError, match=f"^{re.escape(named)}$"):
+        found_faces(Gives(answer), black)
+    picture = AgePredictor("constant", detector=Gives(answer)).predict_image(black)
+    assert (picture.status, picture.reason) == ("detector_failed", named)
+
+
+class Bare(Constant):
+    """Gives what a test chooses for each face."""
+
+    def __init__(self, answer: Any) -> None:
+        super().__init__()
+        self._answer = answer
+
+    def predict(self, crops: Crops, /) -> list[AgePrediction]:
+        return [self._answer] * len(crops)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (np.float64(30), "predict must return AgePrediction values, got float64"),
+        (AgePrediction(30.0, np.ones(5) / 5), "a prediction with probabilities needs spec.bins"),
+    ],
+)
+def test_what_is_wrong_with_ages_is_said_with_the_estimators_name(answer: Any, said: str) -> None:
+    black = np.zeros((64, 64, 3), np.uint8)
+    picture = AgePredictor(Bare(answer), detector="aligned").predict_image(black)
+    assert picture.status == "estimator_failed"
+    assert f"estimator 'constant': {said}" in picture.reason
 
 
 def test_an_estimator_cannot_change_what_others_see() -> None:

@@ -176,7 +176,8 @@ def test_a_bad_picture_does_not_end_a_batch(tmp_path: Path) -> None:
 def test_a_detector_that_raises_is_a_status() -> None:
     predictor = AgePredictor("constant", detector=Fixed(error=ZeroDivisionError("by zero")))
     answer = predictor.predict_one(halves(1, 2))
-    assert (answer.status, answer.reason) == ("detector_failed", "ZeroDivisionError: by zero")
+    said = "detector 'fixed': ZeroDivisionError: by zero"
+    assert (answer.status, answer.reason) == ("detector_failed", said)
 
 
 def test_the_interval_holds_four_fifths() -> None:

@@ -257,7 +257,7 @@ def test_several_faces_none_and_a_detector_that_fails(tmp_path: Path) -> None:
     assert rows[0]["name"][:-1] == rows[1]["name"][:-1]
     assert every.counts["several_faces"] == 1
     assert problems(tmp_path / "all") == {
-        "030/13.jpg": ("detector_failed", "RuntimeError: upset"),
+        "030/13.jpg": ("detector_failed", "detector 'fake': RuntimeError: upset"),
         "030/99.jpg": ("no_face", "the detector found no face"),
     }
     prepare("folders", tmp_path / "one", root=root)

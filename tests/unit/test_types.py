@@ -82,6 +82,14 @@ def test_values_at_the_bounds_are_taken() -> None:
     assert Face((0, 0, 3, 2), 0.0, POINTS, FIVE_POINTS).area == 6
 
 
+def test_boxes_and_landmarks_may_be_arrays() -> None:
+    box, points = np.array([0.0, 0.0, 3.0, 2.0]), np.array(POINTS)
+    face = Face(box, 0.5, points, FIVE_POINTS)  # type: ignore[arg-type]  # as detectors give them
+    assert face == Face((0, 0, 3, 2), 0.5, POINTS, FIVE_POINTS)
+    with pytest.raises(ValueError, match="landmarks need a landmark_scheme"):
+        Face((0, 0, 3, 2), 0.5, points)  # type: ignore[arg-type]
+
+
 def test_nothing_can_be_changed() -> None:
     face = Face((0, 0, 1, 1), 0.5)
     with pytest.raises(dataclasses.FrozenInstanceError):
