@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, runtime_checkable
 
 from agebench.types import (
+    LABEL_KINDS,
     AgeBins,
     AgePrediction,
     Crops,
@@ -196,6 +197,9 @@ class DatasetSpec:
         notes: what a reader of its figures must know, such as how its layout was recognised.
         averages: whether its pictures are averages of several faces, which resemble many pictures
             but are copies of none: near copies of training pictures are not searched for.
+
+    Raises:
+        ValueError: the label kind is none of `LABEL_KINDS`.
     """
 
     name: str
@@ -206,6 +210,11 @@ class DatasetSpec:
     citation: str = ""
     notes: tuple[str, ...] = ()
     averages: bool = False
+
+    def __post_init__(self) -> None:
+        if self.label_kind not in LABEL_KINDS:
+            known = ", ".join(LABEL_KINDS)
+            raise ValueError(f"label_kind must be one of {known}, got {self.label_kind!r}")
 
 
 @runtime_checkable

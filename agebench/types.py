@@ -8,9 +8,10 @@ B, G, R order.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from pathlib import Path
+from pathlib import Path, PurePath
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar, cast
 
@@ -58,6 +59,12 @@ def _require(condition: bool, message: str) -> None:
 
 def _all_finite(values: Sequence[float]) -> bool:
     return all(math.isfinite(value) for value in values)
+
+
+def _path(value: object) -> Path:
+    if not isinstance(value, (str, os.PathLike)):
+        raise ValueError(f"expected the path of a file, got {value!r}")
+    return Path(value)
 
 
 _EMPTY: Mapping[str, Any] = MappingProxyType({})
@@ -348,7 +355,7 @@ class Sample:
     """One labelled picture of a data set.
 
     Attributes:
-        path: the picture's file.
+        path: the picture's file; text becomes a path.
         name: its name within the data set: relative, with forward slashes; unique.
         age_years: true age; None if only a range is known.
         age_range: first and last completed year that the label allows; None for a single age.
@@ -357,6 +364,9 @@ class Sample:
         landmarks_path: file with this picture's landmarks, if the data set has them.
         box_xyxy: the labelled face, in pixels of the upright picture; None if the label is of
             the whole picture, and so of its largest face.
+
+    Raises:
+        ValueError: a path, an age or the box is not one, or an age is out of range.
     """
 
     path: Path
@@ -369,12 +379,21 @@ class Sample:
     box_xyxy: Box | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(cast("object", self.path), PurePath):
+            object.__setattr__(self, "path", _path(self.path))
+        if self.landmarks_path is not None and not isinstance(
+            cast("object", self.landmarks_path), PurePath
+        ):
+            object.__setattr__(self, "landmarks_path", _path(self.landmarks_path))
         if self.box_xyxy is not None:
             left, top, right, bottom = self.box_xyxy
             sound = _all_finite(self.box_xyxy) and left < right and top < bottom
             _require(sound, f"box must be finite and not empty, got {self.box_xyxy}")
         if self.age_years is not None:
-            valid = math.isfinite(self.age_years) and 0 <= self.age_years <= MAX_AGE_YEARS
+            try:
+                valid = math.isfinite(self.age_years) and 0 <= self.age_years <= MAX_AGE_YEARS
+            except TypeError:
+                raise ValueError(f"age must be a number of years, got {self.age_years!r}") from None
             _require(valid, f"age must be 0..{MAX_AGE_YEARS:g} years, got {self.age_years}")
         if self.age_range is not None:
             low, high = self.age_range

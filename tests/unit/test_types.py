@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agebench.protocols import DatasetSpec
 from agebench.types import (
     FIVE_POINTS,
     AgeBins,
@@ -80,6 +82,29 @@ def test_values_at_the_bounds_are_taken() -> None:
     assert Sample(Path("a"), "a", 0.0, (0, 120)).age_years == 0
     assert Face((-1, -1, 0, 0), 1.0).area == 1
     assert Face((0, 0, 3, 2), 0.0, POINTS, FIVE_POINTS).area == 6
+
+
+def test_paths_of_samples_may_be_text() -> None:
+    sample = Sample("pics/x.jpg", "a", 30.0, landmarks_path="x.pts")  # type: ignore[arg-type]
+    assert sample == Sample(Path("pics/x.jpg"), "a", 30.0, landmarks_path=Path("x.pts"))
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: Sample(3, "a", 30.0), "expected the path of a file, got 3"),  # type: ignore[arg-type]
+        (lambda: Sample(Path("a"), "a", "30"), "age must be a number of years, got '30'"),  # type: ignore[arg-type]
+        (
+            lambda: DatasetSpec("mine", "foo"),  # type: ignore[arg-type]
+            "label_kind must be one of birth-age, apparent, dex-estimated, unknown, got 'foo'",
+        ),
+    ],
+)
+def test_values_of_another_kind_are_refused_in_a_sentence(
+    make: Callable[[], Any], said: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(said)}$"):
+        make()
 
 
 def test_boxes_and_landmarks_may_be_arrays() -> None:
