@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from agebench.errors import UsageError
+from agebench.errors import UsageError, inert
 from agebench.harness.reading import measured
 from agebench.harness.results import CompareResult as MeasuredResult
 from agebench.harness.results import output_folder
@@ -77,7 +77,7 @@ class CompareResult(MeasuredResult):
         if len(ranked) > _NAMED:
             shown.append(f"{len(ranked) - _NAMED} more")
         errors = f"MAE in years: {', '.join(shown)}" if shown else "no error in years"
-        return f"<CompareResult: {self.about['dataset']['name']}, {pictures}; {errors}>"
+        return inert(f"<CompareResult: {self.about['dataset']['name']}, {pictures}; {errors}>")
 
     def _repr_html_(self) -> str:
         return render_snippet(self._joined)

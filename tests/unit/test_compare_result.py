@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -57,6 +58,12 @@ def test_the_short_form_names_data_and_errors(result: CompareResult) -> None:
     assert second in shown
     assert len(shown) < 200
     assert "analysis" not in shown
+
+
+def test_names_in_the_short_form_do_not_control_a_terminal(result: CompareResult) -> None:
+    first = result.estimators[0]
+    evil = replace(first, contender=replace(first.contender, name="e\x1b[31mvil"))
+    assert r"e\x1b[31mvil" in repr(replace(result, estimators=(evil,)))
 
 
 def test_a_notebook_shows_answer_figure_and_ranking(result: CompareResult) -> None:
