@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 from agebench.errors import UsageError, suggestion
 from agebench.types import frozen_mapping
@@ -67,6 +68,8 @@ def user_path(text: str | Path) -> Path:
         ) from error
     except ValueError as error:  # a null byte
         raise UsageError(f"{str(text)!r} is not a path: {error}") from error
+    except TypeError as error:
+        raise UsageError(f"expected a path, got {text!r}: give it as text") from error
 
 
 def _one_of(kind: str, value: str | None, known: Iterable[str], text: str) -> None:
@@ -83,8 +86,13 @@ def parse_reference(text: str) -> Reference:
     ``csv images="My pictures"``.
 
     Raises:
-        UsageError: no name, an unknown runtime or device, or an option given twice.
+        UsageError: no text, no name, an unknown runtime or device, or an option given twice.
     """
+    if not isinstance(cast("object", text), str):
+        raise UsageError(
+            f"expected a name, NAME[:PATH][@RUNTIME[:DEVICE]] [key=value ...], got {text!r}: write "
+            "it as text ('agebench ls' lists the names)"
+        )
     head = text.strip()
     options: dict[str, str] = {}
     while match := _LAST_OPTIONS[0].match(head) or _LAST_OPTIONS[1].match(head):

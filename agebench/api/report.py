@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from agebench.errors import UsageError
 from agebench.harness.reading import ResultFile
+from agebench.harness.results import CompareResult
 from agebench.protocols import ProgressStep
 from agebench.references import user_path
 from agebench.report import writing
@@ -81,10 +82,10 @@ def write_report(
         ...
     agebench.errors.UsageError: ...
     """
-    paths = [results] if isinstance(results, (str, Path)) else list(results)
+    paths = _paths(results)
     wanted = writing.read_formats(",".join(formats))
     kept = None if columns is None else writing.read_columns(",".join(columns), wanted)
-    files, sweeps = read_files([user_path(path) for path in paths])
+    files, sweeps = read_files(paths)
     with shown_progress(progress) as step:
         return report_of(
             files,
@@ -96,6 +97,20 @@ def write_report(
             figures=None if figures is None else user_path(figures),
             progress=step,
         )
+
+
+def _paths(results: object) -> list[Path]:
+    """Return the paths of result files, from one or several."""
+    several = isinstance(results, Iterable) and not isinstance(results, str)
+    listed: list[Any] = list(cast("Iterable[Any]", results)) if several else [results]
+    if not listed:
+        raise UsageError("no result was given: expected the path of a result.json, or several")
+    if any(isinstance(one, CompareResult) for one in listed):
+        raise UsageError(
+            "expected paths of result files, got a CompareResult: use result.report(path), or "
+            "result.save(folder) and the folder"
+        )
+    return [user_path(one) for one in listed]
 
 
 def report_of(

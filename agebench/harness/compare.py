@@ -70,7 +70,7 @@ def compare(
     settings = settings or CompareSettings()
     # Cheap checks come first: a typing error must not wait for a download.
     check_names(estimators, detector)
-    where = None if root is None else Path(root)
+    where = None if root is None else user_path(root)
     everything, maker = load_pictures(dataset, where, settings.protocol)
     if out is not None:
         files = [item for item in _named_files(estimators) if item.is_file()]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -69,12 +69,17 @@ def check_names(
     """Check what can be checked before any model file is looked for.
 
     Raises:
-        UsageError: no estimator was given, or a name is malformed or unknown.
+        UsageError: no estimator was given, they are no list, or a name is malformed or unknown.
     """
     if isinstance(estimators, str):
         raise UsageError(f"expected a list of estimators, got one string: use [{estimators!r}]")
     if not estimators:
         raise UsageError("no estimator was given ('agebench ls estimators' lists them)")
+    if not isinstance(cast("object", estimators), Collection):
+        got = type(estimators).__name__
+        raise UsageError(
+            f"expected a list of estimators, got {got}: put even a single one in a list"
+        )
     for item in estimators:
         if isinstance(item, str):
             require_registered(ESTIMATORS, item)

@@ -38,8 +38,8 @@ class CompareSettings:
         workers: former name of `decode_threads`.
 
     Raises:
-        UsageError: a number is out of range, `limit` and `sample` are both given, `part` is given
-            without `protocol`, or there is no such `variant`.
+        UsageError: a number is not whole or out of range, `limit` and `sample` are both given,
+            `part` is given without `protocol`, or there is no such `variant`.
     """
 
     limit: int | None = None
@@ -77,6 +77,8 @@ class CompareSettings:
         }
         for name, minimum in least.items():
             value = getattr(self, name)
+            if value is not None and not hasattr(value, "__index__"):  # numpy's integers have it
+                raise UsageError(f"{name} must be a whole number, got {value!r}")
             if value is not None and value < minimum:
                 raise UsageError(f"{name} must be at least {minimum}, got {value}")
         most = {"decode_threads": MOST_DECODE_THREADS, "threads": MOST_THREADS}

@@ -270,7 +270,7 @@ def _option_value(plugin: str, name: str, value: Any, annotation: Any) -> Any:
 
 
 def _load(group: str, reference: str | Reference, extra: Mapping[str, Any]) -> Any:
-    parsed = parse_reference(reference) if isinstance(reference, str) else reference
+    parsed = reference if isinstance(reference, Reference) else parse_reference(reference)
     factory = load_factory(group, parsed.name)
     keywords = _keywords(group, factory, parsed, extra)
     return _call(factory, parsed.name, keywords, form=f"{parsed.name}:FILE")

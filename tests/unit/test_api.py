@@ -137,6 +137,16 @@ def test_write_report_writes_page_and_tables(result: Path, tmp_path: Path, cli: 
 
 
 @pytest.mark.usefixtures("short_proof")
+def test_write_report_says_what_it_takes(tmp_path: Path) -> None:
+    settings = CompareSettings(limit=2, latency_pictures=0)
+    measured: Any = compare(["constant"], "sample", detector="aligned", settings=settings)
+    for given in (measured, [measured]):
+        with pytest.raises(UsageError, match=r"got a CompareResult: use result\.report\(path\)"):
+            write_report(given, tmp_path)
+    with pytest.raises(UsageError, match="no result was given"):
+        write_report([], tmp_path)
+
+
 def test_export_onnx_writes_a_proven_file(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.onnx"
     done = export_onnx(
@@ -173,6 +183,7 @@ WRONG: dict[str, Callable[[Path], object]] = {
     "no view": lambda _: PrepareSettings(views=("ear",)),
     "no result": lambda tmp: write_report(tmp / "none.json"),
     "no results": lambda _: write_report([]),
+    "no path": lambda tmp: write_report(3, tmp),  # type: ignore[arg-type]  # wrong on purpose
     "no such format": lambda tmp: write_report(tmp, formats=["pdf"]),
     "no such column": lambda tmp: write_report(tmp, formats=["md"], columns=["luck"]),
     "no such model": lambda tmp: export_onnx("nonesuch", tmp / "n.onnx"),

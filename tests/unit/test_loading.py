@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from agebench import compare
 from agebench.errors import AgebenchError, UsageError
+from agebench.estimators.constant import Constant
 from agebench.harness import compare as compare_module
 from agebench.harness import loading, trial
 from agebench.harness.settings import CompareSettings
@@ -26,6 +28,27 @@ def test_a_path_to_nothing_is_said_without_a_process(
     monkeypatch.setattr(trial, "ask_child", never)
     with pytest.raises(AgebenchError, match="none"):
         loading.load_contenders([reference.format(tmp_path)], skip_unavailable=False)
+
+
+@pytest.mark.parametrize("single", [Constant(), 3])
+def test_a_single_estimator_is_asked_for_in_a_list(single: Any) -> None:
+    said = f"expected a list of estimators, got {type(single).__name__}: put even a single one in"
+    with pytest.raises(UsageError, match=said):
+        compare(single, "sample")
+
+
+def test_a_root_that_is_no_path_is_said_in_a_sentence() -> None:
+    with pytest.raises(UsageError, match="expected a path, got 3"):
+        compare(["constant"], "csv", root=3)  # type: ignore[arg-type]  # wrong on purpose
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"), [("seed", "x"), ("limit", "5"), ("sample", 2.5), ("threads", "two")]
+)
+def test_numbers_of_settings_are_whole(setting: str, value: Any) -> None:
+    with pytest.raises(UsageError, match=f"{setting} must be a whole number, got {value!r}"):
+        CompareSettings(**{setting: value})
+    assert CompareSettings(limit=np.int64(5)).limit == 5  # type: ignore[arg-type]  # as callers do
 
 
 def test_models_of_a_comparison_are_opened_with_a_stated_number_of_threads(

@@ -247,6 +247,15 @@ def test_wrong_references_are_usage_errors(reference: str, said: str) -> None:
     assert said in str(caught.value)
 
 
+@pytest.mark.parametrize("load", [load_estimator, load_detector, load_dataset])
+@pytest.mark.parametrize("value", [None, 3])
+def test_what_is_no_text_is_no_name(load: Callable[..., object], value: object) -> None:
+    with pytest.raises(
+        UsageError, match=rf"expected a name, NAME.*, got {value}: write it as text"
+    ):
+        load(value)
+
+
 def test_required_values_are_passed_on() -> None:
     made = _made("needs:f level=4")
     assert (made["path"], made["label"]) == (Path("f"), "4")
