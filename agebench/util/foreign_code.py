@@ -80,7 +80,7 @@ def found_faces(detector: FaceDetector, image_bgr: Image) -> list[Face]:
     try:
         with foreign_code(detector, "detect"):
             return _items(detector.detect(read_only(image_bgr)), Face, "detect", breach)
-    except AgebenchError:
+    except (AgebenchError, MemoryError):  # of the latter it is told what to do
         raise
     except Exception as error:  # a foreign detector may fail in any way
         said = error_text(error)

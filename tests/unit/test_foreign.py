@@ -173,6 +173,14 @@ def test_what_is_wrong_with_a_detector_is_said_with_its_name(
     assert (picture.status, picture.reason) == ("detector_failed", named)
 
 
+def test_short_memory_is_not_the_detectors_fault() -> None:
+    def exhausted() -> Any:
+        raise MemoryError
+
+    with pytest.raises(MemoryError):
+        found_faces(Gives(exhausted), np.zeros((64, 64, 3), np.uint8))
+
+
 class Bare(Constant):
     """Gives what a test chooses for each face."""
 
