@@ -241,7 +241,7 @@ def main() -> None:
                         },
                         "sweeps": sweeps_by_condition,
                     }
-                    write_whole(args.out, json.dumps(content) + "\n")
+                    write_whole(args.out, json.dumps(content, separators=(",", ":")) + "\n")
     print(
         json.dumps({name: summary(every) for name, every in sweeps_by_condition.items()}, indent=1)
     )

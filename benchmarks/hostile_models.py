@@ -173,7 +173,7 @@ def run_all() -> None:
             if key in stored["runs"] or time.monotonic() > last:
                 continue
             stored["runs"][key] = found = in_a_folder(model, arguments)
-            write_whole(RESULTS, json.dumps(stored) + "\n")
+            write_whole(RESULTS, json.dumps(stored, separators=(",", ":")) + "\n")
             if found["wrong"]:
                 print(key, json.dumps(found), flush=True)
     print("\n".join(table(stored["runs"])))

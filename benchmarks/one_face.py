@@ -170,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     }
     print(json.dumps(content, indent=1) if options.json else table(summaries))
     if options.out is not None:
-        text = json.dumps({**content, "samples_ms": samples})
+        text = json.dumps({**content, "samples_ms": samples}, separators=(",", ":"))
         write_whole(options.out, text + "\n")
 
 
