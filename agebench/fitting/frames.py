@@ -159,8 +159,8 @@ def fit_frame(
     relation = paired(pairs)
     if len(relation.boxes) < MIN_FACES:
         raise DatasetError(
-            f"a face was found in {len(relation.boxes)} of {len(samples)} pictures by "
-            f"{detector.spec.name} and by {reference.spec.name}, expected at least {MIN_FACES}: "
+            f"{detector.spec.name} and {reference.spec.name} both found a face in "
+            f"{len(relation.boxes)} of {len(samples)} pictures, expected at least {MIN_FACES}: "
             f"give more pictures, of one large face each{left_out}"
         )
     fitted = relation.fitted()

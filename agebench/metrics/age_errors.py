@@ -238,7 +238,9 @@ class ErrorFigures:
 
     def __post_init__(self) -> None:
         if self.mae_years is not None and not self.n:
-            raise ValueError("a mean absolute error of at least one picture")
+            raise ValueError(
+                "expected a mean absolute error of at least one picture, got that of none"
+            )
         object.__setattr__(self, "cs", MappingProxyType(dict(self.cs)))
 
     def figure(self, metric: Metric) -> float | None:

@@ -392,7 +392,9 @@ def test_what_can_not_be_used_is_listed(tmp_path: Path) -> None:
     assert (faces.lows.tolist(), faces.highs.tolist()) == ([25], [32])
     assert faces.ages.tolist() == [28.5]
     assert faces.heights.tolist() == pytest.approx([20])  # of several the largest
-    assert faces.problems[0].reason == "the detector failed: RuntimeError: upset"
+    assert (
+        faces.problems[0].reason == "the detector failed: detector 'made-up': RuntimeError: upset"
+    )
     assert [problem.name for problem in faces.problems] == [
         "a-upsetting.png",
         "broken.png",
