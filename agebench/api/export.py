@@ -18,6 +18,7 @@ from agebench.export.parity import TOLERANCES, ParityReport, Tolerance
 from agebench.export.precision import Price, price_of, to_float16, to_half_weights, to_int8
 from agebench.export.writing import Written, export
 from agebench.fitting.labelled_crops import LabelledCrops, labelled_crops
+from agebench.harness.selection import refuse_lists
 from agebench.harness.settings import CompareSettings
 from agebench.harness.trial import try_models
 from agebench.metrics.class_years import read_class_years
@@ -28,7 +29,7 @@ from agebench.registry.plugins import convert_option, load_estimator
 from agebench.runtimes.age_file import generated
 from agebench.runtimes.onnx_metadata import Precision, sources_of
 from agebench.train.model_settings import Flip
-from agebench.util.files import check_target, refuse_input
+from agebench.util.files import check_target
 from agebench.util.progress import shown_progress
 
 REAL_PICTURES = 128
@@ -146,8 +147,7 @@ def export_onnx(
     """
     settings = settings or ExportSettings()
     target = onnx_target(out)
-    inputs = (Path(model), None if root is None else user_path(root))
-    refuse_input(target, [path for path in inputs if path is not None and path.is_file()])
+    refuse_lists(target, root, None if pictures is None else pictures.protocol)
     if settings.precision == "int8" and dataset is None:
         raise UsageError("int8 needs a data set of real faces, to find the range of each value")
     try_models(detectors=[detector])

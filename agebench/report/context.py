@@ -148,6 +148,8 @@ def swaps_tried(pairs: Iterable[Pair], swapped: str) -> str:
     'Differences were tested with 9,999 random swaps of pictures; p is at least 0.0001. '
     >>> swaps_tried([], "pictures")
     ''
+    >>> swaps_tried([Pair(swaps=5, all_swaps=False, smallest_p=None)], "people")
+    'Differences were tested with 5 random swaps of people. '
     """
     tested = [pair for pair in pairs if pair.swaps is not None]
     if not tested:

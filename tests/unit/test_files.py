@@ -12,6 +12,7 @@ import pytest
 from agebench.errors import AgebenchError, UsageError
 from agebench.util.files import (
     append_whole,
+    check_target,
     gone_if_empty,
     make_folder,
     read_whole,
@@ -208,3 +209,11 @@ def test_files_that_belong_together_change_together(
         write_together([(one, "new"), (two, "new")])
     assert (one.read_text(), two.read_text()) == ("old", "old")
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_file_in_the_place_of_the_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").touch()
+    with pytest.raises(AgebenchError, match=r"the folder .*list\.csv is a file"):
+        check_target(tmp_path / "list.csv" / "a.onnx")
+    with pytest.raises(AgebenchError, match=r"does not exist: create it"):
+        check_target(tmp_path / "none" / "a.onnx")
