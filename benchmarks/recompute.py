@@ -31,7 +31,7 @@ from benchmarks.recompute_intervals import Bools, Floats, Ints, mean_interval, p
 from benchmarks.recompute_table import FEWEST_IN_A_GROUP, Part, Table, mean, read
 
 ADIENCE = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
-"""The eight classes of Levi & Hassner (2015); the last one holds everybody older, too."""
+"""The eight classes of Levi & Hassner (2015)."""
 
 THRESHOLDS, BUFFERS = (13, 16, 18, 21, 25), range(11)
 CLIPPED = 0.05
@@ -73,7 +73,7 @@ def adience_class(ages: Floats) -> Floats:
     years = np.floor(ages)
     found = np.full(len(ages), -1.0)
     for at, (low, high) in enumerate(ADIENCE):
-        found[(years >= low) & ((years <= high) | (at == len(ADIENCE) - 1))] = at
+        found[(years >= low) & (years <= high)] = at
     return found
 
 

@@ -21,7 +21,7 @@ from agebench.datasets.base import SampleList
 from agebench.duplicates.training_hashes import TrainingHashes
 from agebench.harness.compare import compare
 from agebench.harness.settings import CompareSettings
-from agebench.metrics.age_classes import ADIENCE_CLASSES
+from agebench.metrics.age_classes import ADIENCE_CLASSES, class_of_age
 from agebench.protocols import DatasetSpec, DetectorSpec, EstimatorSpec
 from agebench.types import AgeBins, AgePrediction, Crops, CropSpec, Face, Image, Sample, ViewSpec
 from tests.unit.scripts import load_script
@@ -250,6 +250,11 @@ def test_tests_with_all_swaps_and_of_pictures_come_out_again(
         assert pair["people"] == (11 if known else None)
         code, said = _run(script, out)
         assert (code, said[-1]) == (0, "every figure is as stated"), said
+
+
+def test_the_oldest_class_ends_at_100_as_in_agebench(script: ModuleType) -> None:
+    ages = np.array([59.9, 60.0, 100.9, 101.0, 116.0])
+    assert script.adience_class(ages).tolist() == class_of_age(ages, ADIENCE_CLASSES).tolist()
 
 
 def test_the_script_uses_nothing_but_numpy() -> None:
