@@ -24,6 +24,9 @@ FEWEST_PEOPLE = 10
 NORMAL = 1.959963984540054
 """What a standard normal value exceeds in 2.5 % of all cases."""
 
+LARGEST_ERROR = 120.0
+"""Years; no end of an interval is further from 0."""
+
 OWN_SWAPS = 10_000
 ROUNDING = 1e-9
 
@@ -73,10 +76,9 @@ def mean_interval(values: Floats, people: Ints | None, *, positive: bool) -> lis
         return None
     middle = float(values.mean())
     reach = student_t(number - 1) * jackknife_error(values, who)
-    if not positive:
-        return [middle - reach, middle + reach]
-    factor = math.exp(reach / middle) if middle else 1.0
-    return [middle / factor, middle * factor]
+    factor = math.exp(reach / middle) if middle and positive else 1.0
+    ends = (middle / factor, middle * factor) if positive else (middle - reach, middle + reach)
+    return [min(max(end, -LARGEST_ERROR), LARGEST_ERROR) for end in ends]
 
 
 def wilson(rate: float, trials: float) -> list[float]:

@@ -21,7 +21,7 @@ from typing import Annotated, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from agebench.types import Floats
+from agebench.types import MAX_AGE_YEARS, Floats
 from agebench.util.arrays import Ints, finite_floats
 from agebench.util.record_fields import By, Fraction, Positive, SignedYears, Years
 from agebench.util.typed_records import decoder
@@ -54,6 +54,17 @@ class Interval:
     def ends(self) -> tuple[float, float]:
         """Both ends, the lower first."""
         return self.low, self.high
+
+    def of_errors(self) -> Interval:
+        """Return the part of it that mean errors in years can be in, 120 at most.
+
+        A few people with very large errors can take the formula's ends beyond that.
+
+        >>> Interval(-30.0, 511.3).of_errors().ends
+        (-30.0, 120.0)
+        """
+        low, high = (min(max(end, -MAX_AGE_YEARS), MAX_AGE_YEARS) for end in self.ends)
+        return Interval(low, high, self.level)
 
     def to_plain(self) -> list[float]:
         """Return it as written to files, which `ends_of` reads."""
@@ -188,7 +199,7 @@ def mean_interval(
     positive: bool = True,
     level: float = LEVEL,
 ) -> Interval | None:
-    """Return the interval of the mean of `values`.
+    """Return the interval of the mean of errors in years.
 
     Args:
         values: shape (n,), finite; for a mean absolute error, the absolute errors.
@@ -217,4 +228,5 @@ def mean_interval(
     if len(sums) < MINIMUM_PEOPLE:
         return None
     mean, error = float(sums.sum() / counts.sum()), jackknife_error(sums, counts)
-    return student_interval(mean, error, len(sums), positive=positive, level=level)
+    found = student_interval(mean, error, len(sums), positive=positive, level=level)
+    return found.of_errors()

@@ -332,7 +332,7 @@ def _compare_group(
                 group.people,
                 positive=False,
                 level=level,
-            ),
+            ).of_errors(),
             p_value,
             swaps=swaps,
             all_swaps=exact,

@@ -252,6 +252,27 @@ def test_tests_with_all_swaps_and_of_pictures_come_out_again(
         assert (code, said[-1]) == (0, "every figure is as stated"), said
 
 
+def test_intervals_end_where_errors_do(script: ModuleType, tmp_path: Path) -> None:
+    """One person with most of the pictures is missed by far: the formulas reach beyond 120."""
+    pictures = _pictures(tmp_path)
+    samples = tuple(
+        replace(item, age_years=115.0 if at < 9 else 5.0, age_range=None, identity=f"{min(at, 9)}")
+        for at, item in enumerate(pictures.samples[10:40])
+    )
+    compare(
+        ["constant years=115", "constant years=4"],
+        SampleList(pictures.spec, samples),
+        detector=_Detector(),
+        out=tmp_path / "out",
+        settings=CompareSettings(latency_pictures=0),
+    )
+    content = json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))
+    assert content["estimators"][0]["errors"]["mae_interval"][1] == 120
+    assert content["analysis"]["pairs"][0]["interval"][1] == 120
+    code, said = _run(script, tmp_path / "out")
+    assert (code, said[-1]) == (0, "every figure is as stated"), said
+
+
 def test_the_oldest_class_ends_at_100_as_in_agebench(script: ModuleType) -> None:
     ages = np.array([59.9, 60.0, 100.9, 101.0, 116.0])
     assert script.adience_class(ages).tolist() == class_of_age(ages, ADIENCE_CLASSES).tolist()
