@@ -26,7 +26,9 @@ def pair_differences(
         math.ceil(round(5 * len(tested) / (1 - level), 6)),
     )
     corrected = holm([pair["p_value"] for pair in tested])
-    adjusted = {id(pair): (p, len(tested)) for pair, p in zip(tested, corrected, strict=True)}
+    pairs = [own.get((pair["first"], pair["second"]), {}) for pair in tested]
+    smallest = holm([_smallest_p(pair, permutations) for pair in pairs])
+    adjusted = {id(pair): ps for pair, *ps in zip(tested, corrected, smallest, strict=True)}
     for pair in stated:
         what = f"{pair['first']} and {pair['second']}"
         found = own.get((pair["first"], pair["second"]))
@@ -43,22 +45,30 @@ def pair_differences(
             yield f"{what}: verdict: stated {pair['verdict']}, by its figures {right}"
 
 
+def _people(own: Mapping[str, Any]) -> int:
+    return len(own["off"]) if own["who"] is None else len(np.unique(own["who"]))
+
+
+def _smallest_p(own: Mapping[str, Any], permutations: int) -> float:
+    """Return the smallest p, before correction, that a pair can have."""
+    swaps, every = swaps_of(_people(own) if own else 0, permutations)
+    return 2 / swaps if every else 1 / (swaps + 1)
+
+
 def _test_differs(
     what: str,
     own: Mapping[str, Any],
     pair: Mapping[str, Any],
-    adjusted: tuple[float, int],
+    adjusted: Sequence[float],
     permutations: int,
 ) -> Iterator[str]:
-    """Hold a test against our own; `adjusted` is its p after correction, and of how many tests."""
-    people = len(own["off"]) if own["who"] is None else len(np.unique(own["who"]))
-    swaps, every = swaps_of(people, permutations)
-    best = 2 / swaps if every else 1 / (swaps + 1)
-    corrected, tests = adjusted
+    """Hold a test against our own; `adjusted` is its p after correction, and the smallest."""
+    swaps, every = swaps_of(_people(own), permutations)
+    corrected, smallest = adjusted
     exact = {
         "interval": own["interval"],
         "p_adjusted": corrected,
-        "smallest_p": min(1.0, tests * best),
+        "smallest_p": smallest,
         "swaps": swaps,
         "all_swaps": every,
     }

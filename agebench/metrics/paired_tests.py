@@ -342,11 +342,13 @@ def _compare_group(
 
 def _adjusted(pairs: Sequence[PairedComparison]) -> Iterator[PairedComparison]:
     """Add the p-values after Holm's correction, and their smallest possible values."""
-    tested = [pair.p_value for pair in pairs if pair.p_value is not None]
-    corrected = iter(holm(tested))
+    p_values = [pair.p_value for pair in pairs if pair.p_value is not None]
+    # A pair's smallest depends on those of the others, which may have more people.
+    smallest = [pair.smallest_p for pair in pairs if pair.smallest_p is not None]
+    corrected = zip(holm(p_values), holm(smallest), strict=True)
     for pair in pairs:
-        if pair.smallest_p is None:
+        if pair.p_value is None:
             yield pair
         else:
-            smallest = min(1.0, len(tested) * pair.smallest_p)
-            yield replace(pair, p_adjusted=next(corrected), smallest_p=smallest)
+            p_adjusted, smallest_p = next(corrected)
+            yield replace(pair, p_adjusted=p_adjusted, smallest_p=smallest_p)

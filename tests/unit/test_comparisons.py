@@ -356,3 +356,14 @@ def test_the_smallest_adjusted_p_value_is_at_most_one() -> None:
     # 2 / 1024, the smallest of ten people, times 780 pairs would be 1.5.
     assert {pair.smallest_p for pair in compare_pairs(_errors(10, 40))} == {1.0}
     assert compare_pairs(_errors(10, 3))[0].smallest_p == 6 / 1024
+
+
+def test_a_pair_of_few_people_is_corrected_after_those_that_can_have_a_smaller_p() -> None:
+    # One of eight answers for ten pictures: in seven of the 28 pairs p is 2 / 1024 at best.
+    errors = _errors(40, 8) + 50.0 * np.arange(8)
+    errors[10:, 7] = np.nan
+    for pair in compare_pairs(errors):
+        expected = 7 * 2 / 1024 if pair.second == 7 else 28 / 10_000
+        assert pair.smallest_p == pytest.approx(expected)
+        assert pair.p_adjusted == pair.smallest_p
+        assert pair.better() == pair.first
