@@ -144,8 +144,8 @@ def swaps_tried(pairs: Iterable[Pair], swapped: str) -> str:
     >>> from types import SimpleNamespace as Pair
     >>> swaps_tried([Pair(swaps=1024, all_swaps=True, smallest_p=2 / 1024)], "people")
     'Differences were tested with all 1,024 ways of swapping people; p is at least 0.002. '
-    >>> swaps_tried([Pair(swaps=9999, all_swaps=False, smallest_p=0.0001)], "pictures")
-    'Differences were tested with 9,999 random swaps of pictures; p is at least 0.0001. '
+    >>> swaps_tried([Pair(swaps=9999, all_swaps=False, smallest_p=0.0028)], "pictures")
+    'Differences were tested with 9,999 random swaps of pictures; p is at least 0.0028. '
     >>> swaps_tried([], "pictures")
     ''
     >>> swaps_tried([Pair(swaps=5, all_swaps=False, smallest_p=None)], "people")
@@ -163,7 +163,7 @@ def swaps_tried(pairs: Iterable[Pair], swapped: str) -> str:
         )
     )
     known = [pair.smallest_p for pair in tested if pair.smallest_p is not None]
-    least = f"; p is at least {min(known):.1g}" if known else ""
+    least = f"; p is at least {min(known):.2g}" if known else ""
     return f"Differences were tested with {tests}{least}. "
 
 
