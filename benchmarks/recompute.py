@@ -27,7 +27,14 @@ from typing import Any
 import numpy as np
 
 from benchmarks.recompute_check import differences
-from benchmarks.recompute_intervals import Bools, Floats, Ints, mean_interval, proportion_interval
+from benchmarks.recompute_intervals import (
+    ROUNDING,
+    Bools,
+    Floats,
+    Ints,
+    mean_interval,
+    proportion_interval,
+)
 from benchmarks.recompute_table import FEWEST_IN_A_GROUP, Part, Table, mean, read
 
 ADIENCE = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60, 100))
@@ -47,7 +54,7 @@ def errors(part: Part) -> dict[str, Any]:
         "rmse_years": math.sqrt(float((size**2).mean())) if any_pictures else None,
         "median_years": float(np.median(size)) if any_pictures else None,
         "bias_years": mean(part.off),
-        "cs": {str(k): mean((size <= k).astype(float)) for k in (1, 3, 5, 10)},
+        "cs": {str(k): mean((size <= k + ROUNDING).astype(float)) for k in (1, 3, 5, 10)},
         "by_decade": [
             {"decade": f"{10 * ten}-{10 * ten + 9}", **part.where(decades == ten).group()}
             for ten in np.unique(decades).astype(int).tolist()

@@ -23,6 +23,9 @@ from agebench.util.typed_records import keyed
 CS_YEARS = (1, 3, 5, 10)
 """The k of the cumulative scores CS@k in a summary."""
 
+ROUNDING_YEARS = 1e-9
+"""An error above k by less counts as k: in floats, 16.1 - 15.1 is a little more than 1."""
+
 Scores: TypeAlias = Annotated[
     Mapping[int, float | None], By(keyed({k: str(k) for k in CS_YEARS}, Fraction | None))
 ]
@@ -131,7 +134,8 @@ def cumulative_score(
     """
     if not (np.isfinite(years) and years >= 0):
         raise ValueError(f"years: expected a number from 0, got {years}")
-    return float(np.mean(np.abs(_errors_of_any(true_years, predicted_years)) <= years))
+    errors = np.abs(_errors_of_any(true_years, predicted_years))
+    return float(np.mean(errors <= years + ROUNDING_YEARS))
 
 
 @dataclass(frozen=True, slots=True)

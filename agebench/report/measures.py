@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from agebench.metrics.age_errors import ROUNDING_YEARS
 from agebench.metrics.intervals import MINIMUM_PICTURES, Interval, mean_interval
 from agebench.types import MAX_AGE_YEARS, Floats
 
@@ -85,7 +86,7 @@ def score_curve(
     """
     errors = np.sort(np.abs(predicted_years - true_years))
     years = np.arange(0, limit_years + 0.125, 0.25)
-    within = np.searchsorted(errors, years, side="right")
+    within = np.searchsorted(errors, years + ROUNDING_YEARS, side="right")
     return years, within / max(len(errors), 1)
 
 

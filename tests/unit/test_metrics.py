@@ -30,6 +30,7 @@ from agebench.metrics.label_accuracy import (
     distance_to_range,
     range_hit,
 )
+from agebench.report.measures import score_curve
 from agebench.report.rows_ranking import RANKING_COLUMNS
 from agebench.types import plain
 
@@ -57,6 +58,16 @@ def test_cumulative_score_counts_an_error_of_exactly_k(years: float, share: floa
     assert cumulative_score(TRUE, PREDICTED, years) == share
 
 
+@pytest.mark.parametrize("years", CS_YEARS)
+def test_an_error_of_exactly_k_counts_with_decimals_too(years: int) -> None:
+    true = np.arange(1000) / 10
+    predicted = (np.arange(1000) + 10 * years) / 10  # up to 1e-14 more than k above
+    assert cumulative_score(true, predicted, years) == 1.0
+    assert cumulative_score(true, predicted + 1e-6, years) == 0.0
+    steps, fractions = score_curve(true, predicted)
+    assert fractions[steps == years] == 1.0
+
+
 def test_bias_is_positive_where_people_are_taken_for_older() -> None:
     assert age_errors.signed_bias([20], [30]) == 10.0
 
@@ -73,7 +84,7 @@ def test_second_implementations_agree(pairs: list[tuple[float, float]]) -> None:
     )
     bias = statistics.fmean(predicted) - statistics.fmean(true)
     assert age_errors.signed_bias(true, predicted) == pytest.approx(bias, abs=1e-9)
-    assert cumulative_score(true, predicted, 5) == sum(e <= 5 for e in off) / len(off)
+    assert cumulative_score(true, predicted, 5) == sum(e <= 5 + 1e-9 for e in off) / len(off)
 
 
 @given(PAIRS)
