@@ -269,7 +269,10 @@ def _value(figure: str, item: Estimator, result: Result) -> tuple[float | None, 
         times = (item.latency if stage in OWN_STAGES else result.shared_latency).get(stage)
         value = None if times is None else times.percentile(float(percentile.removeprefix("p")))
         return value, "nothing was timed"
-    nothing = "there is no picture with a true age for which all estimators gave one"
+    analysed = result.analysis and result.analysis.estimators.get(item.name)
+    nothing = (analysed and analysed.unranked_reason) or (
+        "there is no picture with a true age for which all estimators gave one"
+    )
     if figure in _SCORES:
         return _fraction_within(int(figure.removeprefix("cs")), item.name, result), nothing
     return None if item.errors is None else item.errors.figure(_METRICS[figure]), nothing

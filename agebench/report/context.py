@@ -67,7 +67,7 @@ def _on_data(joined: Joined) -> Iterable[str]:
     first = joined.results[0].content
     total, scored = first.counts.total, int(joined.common.sum())
     if scored < total:
-        yield f"Of {counted(total, 'picture')}, {scored:,} have an age from every estimator."
+        yield f"Of {counted(total, 'picture')}, {scored:,} have an age from every ranked estimator."
     kept = first.detector.kept_detections
     if kept and kept.used:
         yield (

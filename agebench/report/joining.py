@@ -329,7 +329,7 @@ def _remarks(results: Sequence[ResultFile], common: int) -> Iterable[str]:
         return
     yield (
         f"Joined from {len(results)} results. All figures were recomputed over the {common:,} "
-        "pictures that every estimator of every result gave an age for."
+        "pictures that every ranked estimator of every result gave an age for."
     )
     if len({result.content.detector.reference for result in results}) > 1:
         yield "The faces were found by different detectors, which alone can change an error."

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from agebench.errors import AgebenchError, UsageError
+from agebench.harness.analysis import analyse
+from agebench.harness.columns import columns_of
 from agebench.harness.fail_if import FIGURES, Checks, FailedCheckError, parse_condition, read_checks
 from agebench.metrics.age_errors import METRICS
 from tests.unit.made_results import completed, errors_json, stage_json, whole
@@ -124,6 +127,23 @@ def test_the_reason_is_one_line_with_the_value(result: dict[str, Any]) -> None:
     )
     assert caught.value.exit_code == 1
     read_checks(["mae>7"]).require(whole(result))
+
+
+def test_one_that_is_not_ranked_has_no_figure_for_that_reason(result: dict[str, Any]) -> None:
+    for image in result["pictures"][1:]:
+        image["predictions"]["hse"]["years"] = None
+    result["estimators"][0]["errors"] = errors_json([], [], [])
+    written = whole(result)
+    names = [item.name for item in written.estimators]
+    analysis = analyse(
+        columns_of(written.pictures, names), written.estimators, written.dataset, seed=0
+    )
+    for figure in ("mae", "cs3"):
+        reasons = read_checks([f"{figure}<0"]).failures(replace(written, analysis=analysis))
+        assert reasons == (
+            f"hse: {figure} is not known: an age for only 1 of 4 pictures: "
+            "50 % is needed for a rank",
+        )
 
 
 def test_a_figure_that_is_not_there_fails_with_the_reason(result: dict[str, Any]) -> None:

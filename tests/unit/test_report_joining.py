@@ -297,6 +297,7 @@ def test_one_with_an_age_for_few_pictures_shrinks_nobody_elses_set(
     joined = join([read_result(file) for file in files])
     found = {entry.label: entry for entry in joined.entries}
     assert joined.common.sum() == 60
+    assert "60 pictures that every ranked estimator of every result" in joined.remarks[0]
     assert found["one"].errors is not None
     assert (found["one"].errors.n, found["one"].mae_years) == (60, 1.0)
     assert found["shy"].mae_years is None
