@@ -152,8 +152,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def verdict(pair: dict[str, Any], level: float) -> str:
     """Return what a pair's figures allow to say."""
-    if pair["p_adjusted"] is None or pair["smallest_p"] >= 1 - level:
+    limit = 1 - level - ROUNDING
+    if pair["p_adjusted"] is None or pair["smallest_p"] >= limit:
         return "no verdict"
-    if pair["p_adjusted"] >= 1 - level or not pair["difference_years"]:
+    if pair["p_adjusted"] >= limit or not pair["difference_years"]:
         return "no difference shown"
     return "first better" if pair["difference_years"] < 0 else "second better"

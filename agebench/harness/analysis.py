@@ -40,7 +40,12 @@ from agebench.metrics.intervals import (
     people_in,
 )
 from agebench.metrics.label_accuracy import ClassAccuracy, class_accuracy
-from agebench.metrics.paired_tests import PERMUTATIONS, PairedComparison, compare_pairs
+from agebench.metrics.paired_tests import (
+    PERMUTATIONS,
+    PairedComparison,
+    compare_pairs,
+    is_significant,
+)
 from agebench.types import Floats, plain
 from agebench.util.arrays import Ints, finite_floats, one_blas_thread
 
@@ -245,7 +250,7 @@ def _verdict(pair: PairedComparison, level: float, *, clustered: bool) -> tuple[
     if pair.p_adjusted is None or pair.smallest_p is None:
         few = f"{pair.people} {one if pair.people == 1 else many}"
         return "no verdict", f"only {few}: {MINIMUM_PEOPLE} are needed"
-    if pair.smallest_p >= 1 - level:
+    if not is_significant(pair.smallest_p, level):
         return "no verdict", (
             f"{pair.people} {many} are too few for so many pairs: "
             f"p is {pair.smallest_p:.2g} at best"

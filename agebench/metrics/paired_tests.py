@@ -38,6 +38,15 @@ _SIGNS = 1.0 - 2.0 * (np.arange(256)[:, None] >> np.arange(8) & 1)
 """All ways of giving eight numbers a sign, shape (256, 8)."""
 
 
+def is_significant(p_value: float | None, level: float = LEVEL) -> bool:
+    """Return whether a p-value is below 1 - `level`, which is a little above 0.05 in floats.
+
+    >>> is_significant(0.0499), is_significant(0.05), is_significant(None)
+    (True, False, False)
+    """
+    return p_value is not None and round(p_value, 9) < round(1 - level, 9)
+
+
 @dataclass(frozen=True, slots=True)
 class PairedComparison:
     """Two estimators on the pictures that both gave an age for.
@@ -76,7 +85,7 @@ class PairedComparison:
         >>> PairedComparison(2, 5, n=90, people=90, difference_years=0.5, p_adjusted=0.01).better()
         5
         """
-        if self.p_adjusted is None or self.p_adjusted >= 1 - level or not self.difference_years:
+        if not (is_significant(self.p_adjusted, level) and self.difference_years):
             return None
         return self.first if self.difference_years < 0 else self.second
 

@@ -329,6 +329,7 @@ def test_rounding_does_not_hide_a_tie() -> None:
     [
         (-0.5, 0.049, 0.95, 2),
         (0.5, 0.049, 0.95, 5),
+        (0.5, 0.05, 0.95, None),  # 1 - 0.95 is a little more than 0.05 in floats
         (0.5, 0.25, 0.75, None),  # it must be below the significance level
         (0.5, 0.09, 0.9, 5),
         (0.0, 0.001, 0.95, None),
