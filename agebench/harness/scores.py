@@ -111,9 +111,10 @@ def _ages_for_class(columns: Columns, classes: AgeBins) -> Floats:
     return found
 
 
-def _classes(
+def classes_at(
     columns: Columns, answers: EstimatorAnswers, rows: Bools, classes: AgeBins | None
 ) -> ClassAccuracy | None:
+    """Return the accuracy of an estimator's own classes over some pictures; None without any."""
     if classes is None:
         return None
     ages = _ages_for_class(columns, classes)
@@ -161,7 +162,7 @@ def score_estimator(
         missed=columns.no_face,
         failed=len(columns) - scored - columns.no_face,
         clipped=int((answers.outside[answered] > CLIPPED_FRACTION).sum()),
-        classes=_classes(columns, answers, ranked, classes),
+        classes=classes_at(columns, answers, ranked, classes),
         ranges=ranges_at(columns, answers, ranked),
         seen_in_training=None if known is None else known.seen,
         near_copies=None if known is None else known.near,

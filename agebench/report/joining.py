@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 
@@ -18,12 +18,14 @@ from agebench.harness.contents_pictures import Picture
 from agebench.harness.contents_setup import Dataset, Spec
 from agebench.harness.contents_statistics import Analysed, Analysis, Pair
 from agebench.harness.reading import ResultFile
-from agebench.harness.scores import RangeScore, errors_at, people_at, ranges_at
+from agebench.harness.scores import RangeScore, classes_at, errors_at, people_at, ranges_at
+from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.metrics.common_pictures import LEAST_ANSWERED, common_pictures
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.intervals import people_in
+from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.report.join_checks import require_comparable, require_consistent_figures
-from agebench.types import Floats
+from agebench.types import Floats, plain
 from agebench.util.arrays import Bools
 
 
@@ -41,6 +43,8 @@ class Entry:
         errors: over the pictures that all entries gave an age for; None if not available.
         ranges: against labels that are ranges, over the pictures with such labels that all entries
             gave an age for; None if the labels are not ranges.
+        classes: how often its class was right there, labels that are ranges included; None for an
+            estimator without the classes of Adience.
         analysis: its part of the analysis; None if it was not available.
         contamination: why it gets no verdict; "" if it is not contaminated.
     """
@@ -52,6 +56,7 @@ class Entry:
     years: Floats
     errors: ErrorSummary | None
     ranges: RangeScore | None
+    classes: ClassAccuracy | None
     analysis: Analysed | None
     contamination: str = ""
 
@@ -193,8 +198,7 @@ def join(results: Sequence[ResultFile]) -> Joined:
             result=at,
             content=item,
             years=part[item.name],
-            errors=_errors(results, columns[0], item, columns[at].answers[item.name], common),
-            ranges=_ranges(results, columns[0], item, columns[at].answers[item.name], common),
+            **_scores(results, columns[0], item, columns[at].answers[item.name], common),
             analysis=analysis.estimators.get(labels[at, item.name]),
             contamination=contamination_of(item, result.dataset),
         )
@@ -295,33 +299,34 @@ def _common(predictions: Iterable[Floats], minimum: float) -> Bools:
     return common_pictures(np.stack(answered), minimum)[1] if answered else np.zeros(0, np.bool_)
 
 
-def _errors(
+class _Scores(TypedDict):
+    """Fields of `Entry` that are computed again for joined results."""
+
+    errors: ErrorSummary | None
+    ranges: RangeScore | None
+    classes: ClassAccuracy | None
+
+
+def _scores(
     results: Sequence[ResultFile],
     columns: Columns,
     item: Estimator,
     answers: EstimatorAnswers,
     common: Bools,
-) -> ErrorSummary | None:
+) -> _Scores:
+    adience = item.spec is not None and plain(item.spec.classes) == plain(ADIENCE_CLASSES)
     if not item.available:
-        return None
+        return {"errors": None, "ranges": item.ranges, "classes": None}
     if len(results) == 1:
-        return item.errors
-    rows = np.asarray(common & np.isfinite(columns.true_years))
-    if not answers.answered[rows].all():  # it is not ranked, so it has no error on these pictures
-        rows = np.zeros_like(rows)
-    return errors_at(columns, answers, rows)
-
-
-def _ranges(
-    results: Sequence[ResultFile],
-    columns: Columns,
-    item: Estimator,
-    answers: EstimatorAnswers,
-    common: Bools,
-) -> RangeScore | None:
-    if len(results) == 1 or not item.available:
-        return item.ranges
-    return ranges_at(columns, answers, common)
+        classes = item.classes if adience else None
+        return {"errors": item.errors, "ranges": item.ranges, "classes": classes}
+    # One that is not ranked has no figures on these pictures.
+    rows = common if answers.answered[common].all() else np.zeros_like(common)
+    return {
+        "errors": errors_at(columns, answers, rows),
+        "ranges": ranges_at(columns, answers, rows),
+        "classes": classes_at(columns, answers, rows, ADIENCE_CLASSES if adience else None),
+    }
 
 
 def _remarks(results: Sequence[ResultFile], common: int) -> Iterable[str]:

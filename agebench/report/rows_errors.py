@@ -169,7 +169,7 @@ def class_grid(joined: Joined) -> Grid | None:
     rows = []
     for entry in joined.entries:  # labels that are ranges have a class too, but no mean error
         by_known_age = entry.analysis.buckets if entry.analysis else None
-        classes = by_known_age if _has_class(by_known_age) else entry.content.classes
+        classes = by_known_age if _has_class(by_known_age) else entry.classes
         if _has_class(classes):
             counts = (classes.n, classes.n_in_gap, classes.n_unclassified)
             rows.append(

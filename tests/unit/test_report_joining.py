@@ -14,13 +14,16 @@ import pytest
 from agebench.errors import AgebenchError, UsageError
 from agebench.harness.reading import read_result
 from agebench.harness.scores import RangeScore
+from agebench.metrics.age_classes import ADIENCE_CLASSES
+from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.report.cautions import cautions
 from agebench.report.changes import changes, circumstances
 from agebench.report.escaping import markdown
 from agebench.report.joining import join
 from agebench.report.rows_analysis import faster_grid
+from agebench.report.rows_errors import class_grid
 from agebench.report.tables import as_csv, as_markdown
-from agebench.types import plain
+from agebench.types import AgeBins, plain
 
 Write = Callable[..., Path]
 Make = Callable[..., dict[str, Any]]
@@ -250,6 +253,32 @@ def test_joined_ranges_are_scored_on_what_all_have(write_result: Write, make_res
     assert found["two"] == RangeScore(35, 0.0, 2.0)
     rows = list(csv.DictReader(io.StringIO(as_csv(joined))))
     assert {row["estimator"]: float(row["range_distance_years"]) for row in rows}["two"] == 2.0
+
+
+def test_joined_classes_are_adiences_on_what_all_ranked_have(
+    write_result: Write, make_result: Make
+) -> None:
+    files = []
+    for name, gap, classes in (
+        ("eight", 0, ADIENCE_CLASSES),
+        ("decades", 25, AgeBins((0, 20), (19, 29))),  # in which figures are not comparable
+        ("few", 58, ADIENCE_CLASSES),
+    ):
+        content = _of_ranges(make_result({name: AGES}), 10 / 60)
+        content["estimators"][0]["classes"] = plain(ClassAccuracy(60, 0, 0, 1.0, 1.0))
+        content["estimators"][0]["spec"]["classes"] = plain(classes)
+        for at, image in enumerate(content["pictures"]):
+            image["true_range"] = [25, 29]
+            image["predictions"][name]["class_index"] = 4 if at < 40 else 2
+            if at < gap:
+                image["predictions"] = {}
+        files.append(write_result(name, content=content))
+    joined = join([read_result(file) for file in files])
+    grid = class_grid(joined)
+    assert grid is not None
+    rows = [[cell.text for cell in row] for row in grid.rows]
+    assert rows == [["eight", "42.9", "42.9", "35", "0", "0"]]
+    assert [entry.ranges for entry in joined.entries if entry.label == "few"] == [None]
 
 
 def test_a_range_that_runs_downwards_is_no_result(write_result: Write, make_result: Make) -> None:

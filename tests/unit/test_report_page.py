@@ -19,6 +19,7 @@ from PIL import Image as PillowImage
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.harness.reading import read_result
+from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.report import page
 from agebench.report.gallery import gallery
 from agebench.report.joining import Joined, join
@@ -29,6 +30,7 @@ from agebench.report.rows_errors import group_grids
 from agebench.report.rows_ranking import ranking
 from agebench.report.tables import as_markdown
 from agebench.report.writing import write_report
+from agebench.types import plain
 
 Write = Callable[..., Path]
 Make = Callable[..., dict[str, Any]]
@@ -218,7 +220,7 @@ def test_ranges_alone_still_make_a_page(write_result: Write, make_result: Make) 
         item["errors"] = {**empty, "n": 0, "cs": scores, "by_decade": []}
         item["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 3.25}
         classes = {"n": 60, "n_in_gap": 0, "n_unclassified": 1, "exact": 0.4375, "one_off": 0.75}
-        item["classes"] = classes
+        item["classes"], item["spec"]["classes"] = classes, plain(ADIENCE_CLASSES)
     content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 3, "pictures": []}
     content["estimators"][0]["spec"] = {**content["estimators"][0]["spec"], "notes": ["made up"]}
     del content["analysis"]
