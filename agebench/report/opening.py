@@ -58,15 +58,19 @@ def _lowest(joined: Joined, judged: Sequence[Entry]) -> str:
     if verdict.startswith("worse"):
         return f"{head}; the next, {second.label}, is {verdict} years."
     pair = pair_with_best(joined, second) if joined.best is best else None
-    return f"{head}, but it was not shown to be better than {second.label}{_difference(pair)}."
+    return (
+        f"{head}, but it was not shown to be better than {second.label}{_difference(pair, best)}."
+    )
 
 
-def _difference(pair: Pair | None) -> str:
+def _difference(pair: Pair | None, best: Entry) -> str:
+    """Return by how much the best is better, below 0, whichever comes first in the pair."""
     if pair is None or pair.difference_years is None:
         return ""
-    ends = pair.interval
-    interval = "" if ends is None else f" [{signed(ends.low)}, {signed(ends.high)}]"
-    return f" (difference {signed(pair.difference_years)} years{interval})"
+    sign = 1 if pair.first == best.label else -1
+    ends = () if pair.interval is None else sorted(sign * end for end in pair.interval.ends)
+    interval = f" [{', '.join(map(signed, ends))}]" if ends else ""
+    return f" (difference {signed(sign * pair.difference_years)} years{interval})"
 
 
 def false_adult_grid(joined: Joined) -> Grid | None:

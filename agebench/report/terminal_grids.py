@@ -101,7 +101,8 @@ def _pairs(joined: Joined) -> Grid | None:
         rows.append(
             [Cell(f"{names[0]} {verdict} {names[1]}"), Cell(years), Cell(p_value(pair.p_adjusted))]
         )
-    title = f"Difference in MAE, years (p: paired test, Holm for {len(joined.pairs)})"
+    tested = sum(pair.p_adjusted is not None for pair in joined.pairs)
+    title = f"Difference in MAE, years (p: paired test, Holm for {tested})"
     columns = (Column("pair", numeric=False), Column("difference [95 %]"), Column("p"))
     return Grid(title, columns, rows) if joined.pairs else None
 

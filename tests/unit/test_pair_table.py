@@ -49,6 +49,7 @@ def test_the_second_one_better(shown: Shown) -> None:
     text = shown(
         difference_years=1.5, interval=[0.5, 2.5], p_adjusted=0.0123, verdict="second better"
     )
+    assert "Holm for 1)" in text
     assert "two[b] better than one │ -1.50 [-2.50, -0.50] │ 0.0123" in text
 
 
@@ -61,4 +62,5 @@ def test_the_first_one_better(shown: Shown) -> None:
 
 def test_nothingshown(shown: Shown) -> None:
     text = shown(difference_years=0.25)
+    assert "Holm for 0)" in text
     assert "two[b] not shown to differ from one │ -0.25 │ -" in text
