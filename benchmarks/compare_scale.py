@@ -230,7 +230,7 @@ def add_run(stored: dict[str, Any], found: dict[str, Any]) -> None:
     same = (found["pictures"], found["listed"])
     others = [run for run in stored["runs"] if (run["pictures"], run["listed"]) != same]
     stored["runs"] = sorted([*others, found], key=lambda run: (run["listed"], run["pictures"]))
-    write_whole(RESULTS, json.dumps(stored, indent=1) + "\n")
+    write_whole(RESULTS, json.dumps(stored) + "\n")
 
 
 def main() -> None:
@@ -262,7 +262,7 @@ def main() -> None:
             print(json.dumps(found), flush=True)
             others = [run for run in stored["killed"] if run["pictures"] != args.kill]
             stored["killed"] = [*others, found]
-            write_whole(RESULTS, json.dumps(stored, indent=1) + "\n")
+            write_whole(RESULTS, json.dumps(stored) + "\n")
 
 
 if __name__ == "__main__":
