@@ -254,8 +254,10 @@ def _check(condition: Condition, result: Result) -> Iterator[str]:
         if value is None:
             yield f"{item.name}: {condition.figure} is not known: {why_not}"
         elif condition.holds(value):
+            rounded = f"{value:.4g}"  # 5.0001 would be 5, which is not above 5
+            shown = rounded if condition.holds(float(rounded)) else str(value)
             wrong = f"{condition.sign} {condition.limit:g}"
-            yield f"{item.name}: {condition.figure} is {value:.4g} ({wrong})"
+            yield f"{item.name}: {condition.figure} is {shown} ({wrong})"
 
 
 def _value(figure: str, item: Estimator, result: Result) -> tuple[float | None, str]:

@@ -127,6 +127,8 @@ def test_the_reason_is_one_line_with_the_value(result: dict[str, Any]) -> None:
     )
     assert caught.value.exit_code == 1
     read_checks(["mae>7"]).require(whole(result))
+    result["estimators"][1]["errors"]["mae_years"] = 5.00003
+    assert read_checks(["mae>5"]).failures(whole(result)) == ("a:b: mae is 5.00003 (> 5)",)
 
 
 def test_one_that_is_not_ranked_has_no_figure_for_that_reason(result: dict[str, Any]) -> None:
