@@ -117,6 +117,8 @@ class Estimator:
         clipped = self.scored & (np.nan_to_num(outside) > CLIPPED)
         no_face = table.says("status", "no_face")
         own = self.scored & ~np.isnan(self.true)
+        # Of one that is not ranked too, which gave an age for some of the common pictures.
+        common = own & table.says("common", "yes")
         return {
             "scored": int(self.scored.sum()),
             "missed": int(no_face.sum()),
@@ -124,10 +126,8 @@ class Estimator:
             "clipped": int(clipped.sum()),
             "errors": errors(self.over(self.common)),
             "own_errors": errors(self.over(own)),
-            "unseen_errors": self.over(self.common & ~seen).figures() if seen.any() else None,
-            "unclipped_errors": (
-                self.over(self.common & ~clipped).figures() if clipped.any() else None
-            ),
+            "unseen_errors": self.over(common & ~seen).figures() if seen.any() else None,
+            "unclipped_errors": (self.over(common & ~clipped).figures() if clipped.any() else None),
             "classes": self._classes(),
             "ranges": self._ranges(),
             "with_misses": self._with_misses(baseline),

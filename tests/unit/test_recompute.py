@@ -73,15 +73,21 @@ class _Classes:
 class _Bell:
     """A bell of years around the brightness; crops that reach far out; fails on dark faces."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, name: str = "bell", least: float = 4, trained: TrainingHashes | None = None
+    ) -> None:
         crop = CropSpec({"face": ViewSpec("face", (4, 4), margin=0.1)})
-        self.spec = EstimatorSpec("bell", crop, "expectation", bins=YEARS)
+        self.spec = EstimatorSpec(name, crop, "expectation", bins=YEARS)
+        self._least, self._trained = least, trained
+
+    def training_hashes(self) -> TrainingHashes | None:
+        return self._trained
 
     def predict(self, crops: Crops, /) -> Sequence[AgePrediction]:
         found = []
         for view in crops.views["face"]:
             middle = float(view.mean()) / 3
-            if middle < 4:
+            if middle < self._least:
                 raise ValueError("too dark")
             weights = np.exp(-0.5 * ((np.arange(101) - middle) / 6) ** 2)
             found.append(AgePrediction(middle, weights / weights.sum()))
@@ -114,12 +120,13 @@ def _pictures(folder: Path) -> SampleList:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A comparison of three estimators on 90 made-up pictures, written down."""
+    """A comparison of four estimators on 90 made-up pictures, written down; one is not ranked."""
     where = tmp_path_factory.mktemp("recompute")
     pictures = _pictures(where)
     seen = [hashlib.sha256(one.path.read_bytes()).hexdigest() for one in pictures.samples[:30]]
+    trained = TrainingHashes.of("mine", seen)
     compare(
-        [_Classes(TrainingHashes.of("mine", seen)), _Bell(), "constant years=30"],
+        [_Classes(trained), _Bell(), "constant years=30", _Bell("seldom", 60, trained)],
         pictures,
         detector=_Detector(),
         out=where / "out",
@@ -141,7 +148,8 @@ def test_every_figure_comes_out_again(script: ModuleType, folder: Path) -> None:
     assert code == 0
     content = json.loads((folder / "result.json").read_text("utf-8"))
     # Nothing that could go wrong is missing from what was compared.
-    classes, bell, _ = content["estimators"]
+    classes, bell, _, seldom = content["estimators"]
+    assert (seldom["errors"]["n"], seldom["unseen_errors"]["n"] > 0) == (0, True)
     assert all((classes["classes"]["n"], classes["unseen_errors"]["n"], bell["missed"]))
     assert all((bell["clipped"], bell["failed"], bell["ranges"]["n"]))
     assert content["analysis"]["estimators"]["bell"]["calibration"]["n"]
