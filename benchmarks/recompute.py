@@ -20,6 +20,7 @@ import argparse
 import json
 import math
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ ADIENCE = ((0, 2), (4, 6), (8, 12), (15, 20), (25, 32), (38, 43), (48, 53), (60,
 """The eight classes of Levi & Hassner (2015)."""
 
 THRESHOLDS, BUFFERS = (13, 16, 18, 21, 25), range(11)
-CLIPPED = 0.05
+CLIPPED, MOST_VALUES = 0.05, 100
 
 
 def errors(part: Part) -> dict[str, Any]:
@@ -182,8 +183,12 @@ class Estimator:
             ten = int(self.true[row] // 10)
             labels.setdefault(("decade", f"{10 * ten}-{10 * ten + 9}"), []).append(row)
             for attribute, value in attributes[row].items():
-                labels.setdefault((attribute, value), []).append(row)
+                if attribute != "decade":
+                    labels.setdefault((attribute, value), []).append(row)
+        values = Counter(attribute for attribute, _ in labels)
         for (attribute, value), rows in labels.items():
+            if values[attribute] > MOST_VALUES:
+                continue  # such as the number of a photograph
             chosen = np.zeros_like(self.common)
             chosen[rows] = True
             yield {"attribute": attribute, "value": value, **self.over(chosen).group()}

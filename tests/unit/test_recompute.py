@@ -260,6 +260,23 @@ def test_tests_with_all_swaps_and_of_pictures_come_out_again(
         assert (code, said[-1]) == (0, "every figure is as stated"), said
 
 
+def test_labels_that_describe_no_groups_are_left_out(script: ModuleType, tmp_path: Path) -> None:
+    pictures = _pictures(tmp_path)
+    samples = tuple(
+        replace(item, name=f"{at:03}", attributes={"number": str(at), "decade": "nineties"})
+        for at, item in enumerate([*pictures.samples, *pictures.samples])
+    )
+    compare(
+        ["constant years=30"],
+        SampleList(pictures.spec, samples),
+        detector=_Detector(),
+        out=tmp_path / "out",
+        settings=CompareSettings(latency_pictures=0),
+    )
+    code, said = _run(script, tmp_path / "out")
+    assert (code, said[-1]) == (0, "every figure is as stated"), said
+
+
 def test_intervals_end_where_errors_do(script: ModuleType, tmp_path: Path) -> None:
     """One person with most of the pictures is missed by far: the formulas reach beyond 120."""
     pictures = _pictures(tmp_path)
