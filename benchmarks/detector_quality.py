@@ -241,7 +241,7 @@ def main() -> None:
         "detectors": figures,
     }
     arguments.out.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(result, indent=1) + "\n"
+    text = json.dumps(result) + "\n"
     (arguments.out / "detector_quality.json").write_text(text, encoding="utf-8")
     (arguments.out / "detector_quality.md").write_text(markdown(result), encoding="utf-8")
     print(markdown(result))
