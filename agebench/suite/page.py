@@ -160,11 +160,11 @@ def _times(board: Board, found: Sequence[SetStanding]) -> Iterator[Section]:
     figures: list[Figure] = [figure for figure in drawn if figure is not None]
     machine = board.times.environment
     paragraphs = [
-        "Medians of crop and network for one face at batch 1, in turns, on "
+        "Medians of crop and network, added, for one face at batch 1, in turns, on "
         f"{machine.processor}, measured {board.times.created[:10]}; only models in "
-        f"{usual_runtime(board)} are drawn. Bottom left is best. Horizontal lines: the middle "
-        "80 % of the times; vertical lines: 95 % interval of the error. The grey steps connect the "
-        "models that no other beats in both.",
+        f"{usual_runtime(board)} are drawn. Bottom left is best. Horizontal lines: "
+        "10th to 90th percentiles, added alike; vertical lines: 95 % interval of the error. The "
+        "grey steps connect the models that no other beats in both.",
     ]
     if board.times.too_busy:
         busy = board.times.too_busy

@@ -64,7 +64,7 @@ def overview(board: Board, found: Sequence[SetStanding], *, inline: bool = False
         for standing in found
     ]
     columns += [Column(f"{title} (nothing measured)") for title in board.empty_sets.values()]
-    columns.append(Column("ms", hint="median of crop and network for one face; see below"))
+    columns.append(Column("ms", hint="median of crop plus that of network, one face; see below"))
     rows = [_overview_row(model, board, found, inline=inline) for model in _ordered(board, found)]
     return Grid(
         "Mean absolute error in years; ranks hold within one column", columns, rows, sortable=True

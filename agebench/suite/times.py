@@ -9,13 +9,13 @@ from agebench.suite.board_structure import TimedModel
 
 
 def median_ms(board: Board, name: str) -> float | None:
-    """Return the median of a model's own stages, crop and inference; None if not timed."""
+    """Return the medians of a model's own stages, crop and inference, added; None if not timed."""
     timed = _timed(board, name)
     return None if timed is None else _sum(timed.crop.p50_ms, timed.infer.p50_ms)
 
 
 def span_ms(board: Board, name: str) -> tuple[float, float] | None:
-    """Return the range of the middle 80 % of a model's times; None if not timed."""
+    """Return the 10th and the 90th percentiles of these stages, added; None if not timed."""
     timed = _timed(board, name)
     if timed is None:
         return None
