@@ -165,8 +165,12 @@ def busy_lines(busy: Busy) -> list[str]:
     return lines
 
 
-def control_sentence(control: Control) -> str:
-    """Return a sentence on how much an estimator differs from itself.
+def control_sentence(control: Control, minimum_ratio: float = 1.0) -> str:
+    """Return a sentence on how much an estimator differs from itself, and what follows.
+
+    Args:
+        control: the measurement.
+        minimum_ratio: as in `compare_speeds`.
 
     >>> from agebench.metrics.intervals import Interval
     >>> control_sentence(Control("a", 4, 1.01, Interval(0.98, 1.04), (1.0,)))
@@ -178,11 +182,13 @@ def control_sentence(control: Control) -> str:
     ends = f"{significant(control.interval.low)}, {significant(control.interval.high)}"
     return (
         f"{text} [{ends}]: no estimator is called faster by less than "
-        f"{significant(control.noise_floor)}"
+        f"{significant(max(control.noise_floor or 1.0, minimum_ratio))}"
     )
 
 
-def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control]) -> list[str]:
+def faster_lines(
+    comparisons: Sequence[Comparison], controls: Sequence[Control], minimum_ratio: float = 1.0
+) -> list[str]:
     """Return comparisons of speed and controls; nothing with a single estimator."""
     lines = []
     if comparisons:
@@ -190,7 +196,7 @@ def faster_lines(comparisons: Sequence[Comparison], controls: Sequence[Control])
         lines += [f"  {comparison_sentence(item)}" for item in comparisons]
     if controls:
         lines.append("Control, the first estimator measured twice:")
-        lines += [f"  {control_sentence(control)}" for control in controls]
+        lines += [f"  {control_sentence(control, minimum_ratio)}" for control in controls]
     return lines
 
 

@@ -16,6 +16,7 @@ from agebench.metrics.number_format import counted, number
 from agebench.report.escaping import latex
 from agebench.report.figures import MAX_DRAWN
 from agebench.report.joining import Joined, letter
+from agebench.timing.ratios import MIN_RATIO_OF_ONE_LOAD
 
 Details = list[tuple[str, str]]
 
@@ -129,7 +130,8 @@ def methods(joined: Joined) -> list[str]:
         "Times are wall-clock times at batch 1 after a warm-up; the estimators took turns on each "
         "picture, and no sample was dropped. An estimator is called faster only if the interval "
         "of the ratio excludes 1, the ratio is larger than the difference of one estimator from "
-        "itself when measured twice, and the machine was not busy with other processes."
+        f"itself when measured twice and than {MIN_RATIO_OF_ONE_LOAD}, and the machine was not "
+        "busy with other processes."
     )
     return paragraphs
 
@@ -217,7 +219,7 @@ def _while_timed(result: ResultFile) -> Iterable[tuple[str, str]]:
         if lines := busy_lines(timing):
             yield "load", " ".join(lines)
         if (control := timing.control) is not None:
-            yield "control", control_sentence(control)
+            yield "control", control_sentence(control, MIN_RATIO_OF_ONE_LOAD)
 
 
 def _model(spec: Model, *, proven: bool) -> str:

@@ -221,7 +221,7 @@ def _analysis(joined: Joined) -> Iterator[Section]:
     )
     classes = class_grid(joined)
     if classes is not None:
-        paragraphs = ["0-2, 4-6, 8-12, 15-20, 25-32, 38-43, 48-53 and 60 years or more."]
+        paragraphs = ["0-2, 4-6, 8-12, 15-20, 25-32, 38-43, 48-53 and 60-100 years."]
         yield Section("classes", "Age classes", paragraphs, grids=[classes])
 
 

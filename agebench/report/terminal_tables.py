@@ -21,6 +21,7 @@ from agebench.report.joining import Joined, join, rank
 from agebench.report.terminal_grids import full_grids, grid_table
 from agebench.report.terminal_ranking import ranking_lines
 from agebench.timing.pairs import busyness_json
+from agebench.timing.ratios import MIN_RATIO_OF_ONE_LOAD
 from agebench.util.typed_records import read_record
 
 MAX_LISTED = 5
@@ -103,7 +104,7 @@ def _faster(result: CompareResult) -> list[str]:
     if timing is None or not timing.comparisons:
         return []
     controls = [] if timing.control is None else [timing.control]
-    return list(faster_lines(timing.comparisons, controls))
+    return list(faster_lines(timing.comparisons, controls, MIN_RATIO_OF_ONE_LOAD))
 
 
 def _busy(result: CompareResult) -> list[str]:
