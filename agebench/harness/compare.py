@@ -88,7 +88,7 @@ def compare(
         pictures, split = take_pictures(everything, maker, settings, progress)
         about = _about(detector_name, face_detector, pictures, where, settings)
         about["detector"]["chosen_because"] = why
-        about["dataset"] |= describe_selection(pictures, split, settings)
+        about["dataset"] |= describe_selection(everything, pictures, split, settings)
         runnable = [item for item in contenders if item.estimator is not None]
         what = Pass(
             pictures.samples,

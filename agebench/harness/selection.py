@@ -100,31 +100,32 @@ def part_of(settings: CompareSettings) -> str:
     return DEFAULT_PART if settings.part is None else settings.part
 
 
-def _subset(settings: CompareSettings, taken: int) -> str:
+def _subset(settings: CompareSettings, *, all_taken: bool) -> str:
     """Describe which pictures are taken and how they are changed, as both affect comparability."""
     changed = "" if settings.variant is None else f"changed: {settings.variant}"
-    return ", ".join(filter(None, (_taken(settings, taken), changed)))
+    return ", ".join(filter(None, ("" if all_taken else _taken(settings), changed)))
 
 
-def _taken(settings: CompareSettings, taken: int) -> str:
-    if settings.limit is not None and taken == settings.limit:
+def _taken(settings: CompareSettings) -> str:
+    if settings.limit is not None:
         return f"first {settings.limit} by name"
-    if settings.sample is not None and taken == settings.sample:
-        return f"random {settings.sample}, seed {settings.seed}"
-    return ""
+    return f"random {settings.sample}, seed {settings.seed}"
 
 
 def describe_selection(
-    dataset: Dataset, split: Split | None, settings: CompareSettings
+    everything: Dataset, dataset: Dataset, split: Split | None, settings: CompareSettings
 ) -> dict[str, Any]:
     """Return the description of a result's pictures as JSON-compatible values.
 
-    A limit larger than the number of pictures takes all, which is not a subset.
+    A limit of the number of pictures or more takes all, which is not a subset.
 
     `scored_on` reads this back, as figures of different protocols can't be ranked together.
     """
-    spec = dataset.spec
-    subset = _subset(settings, len(dataset.samples))
+    spec, all_taken = dataset.spec, settings.limit is None and settings.sample is None
+    if not all_taken:
+        whole = everything if split is None else part(everything, split, part_of(settings))
+        all_taken = len(dataset.samples) == len(whole.samples)
+    subset = _subset(settings, all_taken=all_taken)
     content: dict[str, Any] = {"protocol": "", "subset": subset, "split": None}
     protocol = part_name = ""
     if split is not None:

@@ -126,8 +126,11 @@ def test_parts_can_be_joined_left_out_and_sampled(dataset: SampleList) -> None:
     assert about(few)["protocol"] == "holdout/train, random 5, seed 2"
     assert about(run(dataset, limit=3))["protocol"] == "first 3 by name"
     assert about(run(dataset))["protocol"] == "all pictures"
-    for beyond in (run(dataset, limit=1000), run(dataset, sample=1000)):
-        assert about(beyond)["protocol"] == "all pictures"
+    for count in (COUNT, 1000):
+        for whole in (run(dataset, limit=count), run(dataset, sample=count)):
+            assert about(whole)["protocol"] == "all pictures"
+    whole = run(dataset, protocol="holdout seed=3 fraction=0.2", limit=12)
+    assert about(whole)["protocol"] == "holdout/test"
     assert about(run(dataset))["split"] is None
 
 
