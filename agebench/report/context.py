@@ -124,7 +124,7 @@ def methods(joined: Joined) -> list[str]:
     if baseline is not None:
         paragraphs.append(
             "\u201cWith misses\u201d gives each picture without an age the error of predicting "
-            f"{baseline['years']} years ({baseline['from']})."
+            f"{baseline['years']:g} years ({baseline['from']})."
         )
     paragraphs.append(
         "Times are wall-clock times at batch 1 after a warm-up; the estimators took turns on each "

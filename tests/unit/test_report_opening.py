@@ -13,7 +13,7 @@ import pytest
 
 from agebench.harness.reading import read_result
 from agebench.report import page
-from agebench.report.context import citations
+from agebench.report.context import citations, methods
 from agebench.report.figures import drawn
 from agebench.report.joining import Joined, join
 from agebench.report.opening import answer, false_adult_grid
@@ -66,6 +66,12 @@ def test_the_answer_does_not_say_better_where_nothing_was_shown(joined_of: Joine
             in told
         )
         assert "worse" not in told
+
+
+def test_the_age_that_a_miss_counts_as_is_rounded(joined_of: JoinedOf) -> None:
+    ages = np.resize([0.1, 0.2], 20)
+    told = methods(joined_of({"one": ages}, true=ages.tolist()))
+    assert "the error of predicting 0.15 years" in told[2]
 
 
 def test_the_answer_does_not_praise_who_knew_the_pictures(joined_of: JoinedOf) -> None:
