@@ -22,7 +22,7 @@ from agebench.harness.contents import Estimator, Result
 from agebench.harness.predictions import predictions_in
 from agebench.harness.reading import read_result
 from agebench.harness.selection import scored_on
-from agebench.metrics.age_errors import METRICS, cumulative_score
+from agebench.metrics.age_errors import METRICS, ROUNDING_YEARS, cumulative_score
 from agebench.timing.latency import OWN_STAGES, SHARED_STAGES
 
 TOLERANCE_YEARS = 0.1
@@ -309,7 +309,7 @@ def _worse_than_baseline(result: Result, stored: Result, checks: Checks) -> Iter
             continue  # nothing to compare with
         if mae is None:
             yield f"{name}: no MAE, {old_mae:.3f} in {where}"
-        elif mae > old_mae + checks.tolerance_years:
+        elif mae > old_mae + checks.tolerance_years + ROUNDING_YEARS:
             yield (
                 f"{name}: MAE {mae:.3f} is more than {checks.tolerance_years:g} above "
                 f"{old_mae:.3f} in {where}"
@@ -333,7 +333,7 @@ def _further_from_ranges(
                 f"{item.name}: {count} pictures with an age range had an age from every "
                 f"estimator, {old.n} in {where}: they can't be compared"
             )
-        elif ranges.distance_years > old.distance_years + tolerance_years:
+        elif ranges.distance_years > old.distance_years + tolerance_years + ROUNDING_YEARS:
             yield (
                 f"{item.name}: {ranges.distance_years:.3f} years to the range is more than "
                 f"{tolerance_years:g} above {old.distance_years:.3f} in {where}"
