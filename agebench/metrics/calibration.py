@@ -180,7 +180,7 @@ class Coverage:
     Attributes:
         level: the nominal coverage.
         fraction: of the true ages inside the intervals.
-        interval: its confidence interval; None with fewer than two people.
+        interval: its confidence interval; None with fewer than `MINIMUM_PEOPLE`.
     """
 
     level: Fraction
