@@ -243,7 +243,7 @@ def _listed(what: str, rows: Sequence[str]) -> list[str]:
     if not rows:
         return []
     more = f", and {len(rows) - SHOWN_ROWS} more" if len(rows) > SHOWN_ROWS else ""
-    return [f"{len(rows)} {what}: {'; '.join(rows[:SHOWN_ROWS])}{more}"]
+    return [f"{what} ({len(rows)}): {'; '.join(rows[:SHOWN_ROWS])}{more}"]
 
 
 def _counts(

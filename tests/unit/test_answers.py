@@ -135,7 +135,7 @@ def test_rows_belong_to_the_picture_that_their_path_ends_in(tmp_path: Path) -> N
     assert [item if isinstance(item, str) else item.years for item in found] == [11, 12, 13, 14]
     assert bound.answer(samples("y/1.png")[0], None) == "no answer for it in answers.csv"
     assert bound.spec.settings["unmatched"] == 3
-    assert "line 6: 1.png (2 pictures)" in notes_of(bound)
+    assert "one picture (3): line 6: 1.png (2 pictures)" in notes_of(bound)
     assert "line 7: 5.png" in notes_of(bound)
     assert "line 8: ax/1.png" in notes_of(bound)
 
