@@ -56,11 +56,13 @@ def _moved(frame: FaceFrame, left: float, top: float, scale: float) -> FaceFrame
         # Pixel centres: the outer edge of pixel 0 is at -0.5.
         return ((x - left + 0.5) * scale - 0.5, (y - top + 0.5) * scale - 0.5)
 
+    box = frame.box_xyxy
     return replace(
         frame,
         center_xy=move(*frame.center_xy),
         height=frame.height * scale,
         points_xy=tuple(move(x, y) for x, y in frame.points_xy),
+        box_xyxy=None if box is None else (*move(*box[:2]), *move(*box[2:])),
     )
 
 

@@ -36,7 +36,7 @@ from agebench.train.sections import AugmentSettings, FilterSettings, no_augmenta
 
 CPU = torch.device("cpu")
 SPEC = DetectorSpec("made-up", FIVE_POINTS)
-REGIONS = ("face", "chip", "eyes", "eye_left", "eye_right", "mouth", "original")
+REGIONS = ("face", "box", "chip", "eyes", "eye_left", "eye_right", "mouth", "original")
 VIEWS = CropSpec({name: ViewSpec(name, (32, 32), align=True, max_outside=0.6) for name in REGIONS})
 
 
