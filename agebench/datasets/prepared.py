@@ -31,6 +31,7 @@ from agebench.errors import AgebenchError, DatasetError, UsageError, inert, sugg
 from agebench.protocols import DatasetSpec
 from agebench.types import (
     LABEL_KINDS,
+    Box,
     Crops,
     CropSpec,
     Face,
@@ -53,7 +54,8 @@ class PreparedFace:
     """One row of the manifest.
 
     Attributes:
-        sample: the face as a sample; its picture is the upright source.
+        sample: the face as a sample; its picture is the upright source, with the face's box if it
+            has several.
         name: of its files, without suffix; `group` is the folder of its age group.
         source: the picture's name in the original data set; `sha256` of its bytes.
         split: its part; "" without a split.
@@ -272,16 +274,19 @@ class _RowReader:
         name, group = self._safe("name", NAME), self._safe("group", GROUP)
         present = {view: self._flag(f"{view}_present") for view in self._views}
         outside = {view: self._fraction(f"{view}_outside") for view in self._views}
+        found, faces = self._found(), self._whole("faces")
+        # Of several faces the labelled one need not be the largest.
+        box = found.box_xyxy if faces > 1 else None
         return PreparedFace(
-            sample=self._sample(picture_file(group, ORIGINAL_FOLDER, name)),
+            sample=self._sample(picture_file(group, ORIGINAL_FOLDER, name), box),
             name=name,
             group=group,
             source=self._text("source"),
             sha256=self._text("sha256"),
             split=self._text("split"),
             face_index=self._whole("face_index"),
-            faces=self._whole("faces"),
-            face=self._found(),
+            faces=faces,
+            face=found,
             landmarks_from=self._text("landmarks_from"),
             frame=self._frame(),
             present=present,
@@ -359,7 +364,7 @@ class _RowReader:
             self._points("frame_points"),
         )
 
-    def _sample(self, name: str) -> Sample:
+    def _sample(self, name: str, box_xyxy: Box | None) -> Sample:
         path = self._root / name
         reason = _why_unusable(self._root, path)
         if reason:
@@ -378,4 +383,5 @@ class _RowReader:
             age_range=bounds,
             identity=self._text("identity") or None,
             attributes={str(key): str(value) for key, value in attributes.items()},
+            box_xyxy=box_xyxy,
         )

@@ -266,6 +266,14 @@ def test_only_the_largest_face_has_the_pictures_age(out: Path) -> None:
     assert len(prepared.load(out, faces="all")) == 3
 
 
+def test_of_several_faces_the_one_that_was_kept_is_the_samples(out: Path) -> None:
+    boxes = [("box_left", "10"), ("box_top", "20"), ("box_right", "30"), ("box_bottom", "44.5")]
+    edit(out, lambda row: row.update(boxes, faces="2"))
+    listed = prepared.load(out).samples
+    assert [sample.box_xyxy for sample in listed].count((10.0, 20.0, 30.0, 44.5)) == 1
+    assert [sample.box_xyxy for sample in listed].count(None) == len(listed) - 1
+
+
 def test_the_settings_tell_the_sizes(tmp_path: Path, source: Path) -> None:
     out = tmp_path / "out"
     prepare("csv", out, root=source, detector="haar", settings=PrepareSettings(height=100))
