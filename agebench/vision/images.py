@@ -37,6 +37,7 @@ _JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _AVIF = frozenset({b"avif", b"avis"})
 _HEIF = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
 _PLAIN_MODES = ("RGB", "L", "1", "YCbCr")
+_JPEGS = ("JPEG", "MPO")  # files of several pictures start with an ordinary one
 
 
 def check_regular(path: Path, expected: str) -> int:
@@ -197,7 +198,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     """
     _require_content(data, name)
     header = _open_header(data, name, max_pixels)
-    scans = several_scans(data) if header.format == "JPEG" else None
+    scans = several_scans(data) if header.format in _JPEGS else None
     if scans is not None:
         _require_whole(scans, name)
     # OpenCV does not scale PPM files that do not have 8 bits.
@@ -205,7 +206,7 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
     if header.mode not in _PLAIN_MODES or header.has_transparency_data or by_pillow:
         return from_pillow(header, name)
     try:
-        whole = ending_with_its_data(data) if header.format == "JPEG" else data
+        whole = ending_with_its_data(data) if header.format in _JPEGS else data
         decoded = _by_opencv(whole)
         # Appending data changes the pixels if the decoder did not have enough.
         if scans is not None and not _equal(decoded, _by_opencv(scans.filled)):

@@ -308,6 +308,22 @@ def test_a_jpeg_whose_data_end_early_is_refused(damage: str, restart: int) -> No
     assert np.array_equal(decode_image(trailer, "more.jpg"), _by_opencv(data))
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_the_first_picture_of_a_phones_two_is_whole_or_refused(progressive: bool) -> None:
+    """Phones put a second picture or a gain map behind the JPEG (MPO)."""
+    noise = np.random.default_rng(3).integers(0, 256, (96, 128, 3), dtype=np.uint8)
+    two = [PillowImage.fromarray(noise)] * 2
+    stream = io.BytesIO()
+    options = {"progressive": progressive, "quality": 90}
+    two[0].save(stream, "MPO", save_all=True, append_images=two[1:], **options)
+    data = stream.getvalue()
+    assert np.array_equal(decode_image(data, "whole.jpg"), _by_opencv(data))
+    quarter = len(data) // 4
+    for rest in (bytes(len(data) - quarter), b"\xff\xd9" + data[quarter + 2 :]):
+        with pytest.raises(ImageError, match="truncated or damaged"):
+            decode_image(data[:quarter].rstrip(b"\xff") + rest, "damaged.jpg")
+
+
 def _several_scans(pixels: Image, kind: str) -> bytes:
     if kind in ("by OpenCV", "restarts"):
         every = [cv2.IMWRITE_JPEG_RST_INTERVAL, 8 if kind == "restarts" else 0]
