@@ -58,9 +58,11 @@ def detect_in_tiles(detector: FaceDetector, image_bgr: Image) -> list[Face]:
     for face in [*small, *whole]:
         if not any(_same(face.box_xyxy, other.box_xyxy) for other in kept):
             kept.append(face)
-    if kept and detector.spec.settings.get("faces") == "largest":
+    policy = detector.spec.settings.get("faces")
+    if kept and policy == "largest":
         return [max(kept, key=lambda face: face.area)]
-    return sorted(kept, key=lambda face: -face.score)
+    best_first = sorted(kept, key=lambda face: -face.score)
+    return best_first[:1] if policy == "best" else best_first
 
 
 def _same(first: Box, second: Box) -> bool:

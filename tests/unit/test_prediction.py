@@ -36,6 +36,7 @@ from agebench.registry import defaults
 from agebench.types import (
     AgeBins,
     AgePrediction,
+    Box,
     Crops,
     CropSpec,
     Face,
@@ -403,13 +404,17 @@ def test_small_faces_of_large_pictures_are_found_once_in_tiles() -> None:
     assert list(found.values()) == sorted(found.values(), reverse=True)
 
 
-def test_tiles_keep_to_the_largest_face_where_that_is_asked_for() -> None:
+@pytest.mark.parametrize(
+    ("policy", "box"),
+    [("largest", (1899.5, 1269.5, 1923.5, 1293.5)), ("best", (-0.5, -0.5, 21.5, 21.5))],
+)
+def test_tiles_keep_to_the_one_face_that_is_asked_for(policy: str, box: Box) -> None:
     picture = np.zeros((2000, 3000, 3), np.uint8)
-    for value, (x, y) in enumerate([(0, 0), (1270, 20), (1900, 1270)], start=1):
-        picture[y : y + 21 + value, x : x + 21 + value] = value
-    detector = Bright(DetectorSpec("bright", settings={"faces": "largest"}))
+    for size, (x, y) in enumerate([(0, 0), (1270, 20), (1900, 1270)], start=22):
+        picture[y : y + size, x : x + size] = 25 - size  # its score
+    detector = Bright(DetectorSpec("bright", settings={"faces": policy}))
     (face,) = detect_in_tiles(detector, picture)
-    assert face.box_xyxy == (1899.5, 1269.5, 1923.5, 1293.5)
+    assert face.box_xyxy == box
 
 
 @pytest.mark.parametrize("length", [1, 1280, 1281, 2160, 2161, 4472, 6708, 20_000])
