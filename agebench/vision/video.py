@@ -49,7 +49,8 @@ class VideoFrame:
 
     Attributes:
         index: from 0; broken frames are counted.
-        time_s: seconds from the start, by the frame rate.
+        time_s: seconds from the start, as the file states them; by the frame rate for cameras,
+            broken frames and files without times.
         image_bgr: uint8 (height, width, 3); None if it can't be decoded.
     """
 
@@ -105,6 +106,7 @@ class VideoSource:
         """
         declared = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
         index, broken, whole = 0, 0, False
+        time_s = shown_s = 0.0
         held: list[VideoFrame] = []
         while broken < MOST_BROKEN:
             image = self._read()
@@ -113,16 +115,28 @@ class VideoSource:
                 if isinstance(self._source, int) or index >= declared:
                     break
                 broken += 1
-                held.append(VideoFrame(index, index / self.rate_hz, None))
+                time_s += 1 / self.rate_hz if index else 0.0
+                held.append(VideoFrame(index, time_s, None))
             else:
                 yield from held
                 held.clear()
                 broken, whole = 0, True
-                yield VideoFrame(index, index / self.rate_hz, image)
+                time_s = shown_s = self._time_of(index, shown_s, time_s)
+                yield VideoFrame(index, time_s, image)
             index += 1
         if not whole:
             raise ImageError(f"{self.name}: has no frame that can be decoded")
-        yield from held
+        # Matroska and WebM only declare a duration, which has fewer frames at a variable rate.
+        yield from held[: max(0, declared - 1 - round(shown_s * self.rate_hz))]
+
+    def _time_of(self, index: int, shown_s: float, before_s: float) -> float:
+        """Return the time of the frame just read; `shown_s` is that of the last whole one."""
+        if isinstance(self._source, int):
+            return index / self.rate_hz
+        stated = float(self._capture.get(cv2.CAP_PROP_POS_MSEC)) / 1000
+        if stated > shown_s or not index:
+            return max(0.0, stated)
+        return before_s + 1 / self.rate_hz
 
     def _read(self) -> Image | None:
         try:

@@ -122,6 +122,42 @@ def test_what_is_written_reads_back_frame_by_frame(tmp_path: Path, suffix: str) 
     assert [item.name for item in tmp_path.iterdir()] == [path.name]
 
 
+class Uneven:
+    """A WebM at a variable rate: eight frames in a duration of fourteen; `whole` can be decoded."""
+
+    times_ms = (0, 100, 200, 300, 400, 800, 1200, 1300)
+
+    def __init__(self, whole: int) -> None:
+        self._whole = whole
+        self._read = 0
+
+    def get(self, what: int) -> float:
+        known = {cv2.CAP_PROP_FPS: 10.0, cv2.CAP_PROP_FRAME_COUNT: 14.0}
+        return known.get(what, self.times_ms[self._read - 1])
+
+    def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
+        return True
+
+    def read(self) -> tuple[bool, Image | None]:
+        self._read += 1
+        return (True, frame(self._read)) if self._read <= self._whole else (False, None)
+
+    def release(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("whole", "broken"), [(8, 0), (6, 5)])
+def test_a_variable_rate_moves_frames_and_breaks_none(
+    whole: int, broken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "v.avi", 2)
+    monkeypatch.setattr("agebench.vision.video.open_video", lambda _: Uneven(whole))
+    with VideoSource(path) as video:
+        frames = list(video.frames())
+    assert [item.time_s * 1000 for item in frames[:whole]] == list(Uneven.times_ms[:whole])
+    assert [item.image_bgr is None for item in frames[whole:]] == [True] * broken
+
+
 def test_frames_of_odd_and_changing_sizes_are_written(tmp_path: Path) -> None:
     path = tmp_path / "v.avi"
     with VideoSink(path, 25.0) as sink:
