@@ -26,6 +26,9 @@ MAX_WORST = 8
 SIDE_PX = 144
 _AROUND_BOX = 0.4
 _QUALITY = 80
+_PLACE = re.compile(r"#[-+.\de]+(,[-+.\de]+){3}\Z")
+"""The labelled box at the end of a name, if a set has labels of several faces in a picture."""
+
 _RESTRICTED = re.compile(r"research|non-?commercial|unverified|not stated|private", re.IGNORECASE)
 
 
@@ -109,6 +112,8 @@ def _thumbnail(root: Path, image: Picture) -> str:
     """
     try:
         folder, path = root.resolve(), (root / image["picture"]).resolve()
+        if not path.exists():
+            path = (root / _PLACE.sub("", image["picture"])).resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise ImageError(f"can't be found: {error}") from error
     if not path.is_relative_to(folder):

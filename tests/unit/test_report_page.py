@@ -310,6 +310,18 @@ def test_two_results_say_what_changed(write_result: Write) -> None:
     assert ">60</td>" in section
 
 
+def test_a_labelled_face_has_a_thumbnail_too(
+    write_result: Write, make_result: Make, tmp_path: Path
+) -> None:
+    PillowImage.new("RGB", (300, 200), (200, 10, 10)).save(tmp_path / "a#1.png")
+    names = ["a#1.png#-1.5,2,1e+06,40", "a#1.png#1,2,30,40", "a#1.png"]
+    content = make_result({"x": [10.0, 20.0, 30.0]}, [0.0, 0.0, 0.0], names)
+    for image in content["pictures"]:
+        image["sha256"] = hashlib.sha256((tmp_path / "a#1.png").read_bytes()).hexdigest()
+    joined = _joined(write_result(content=content))
+    assert all(tile.thumbnail for tile in gallery(joined, joined.scored[0], tmp_path))
+
+
 def test_thumbnails_come_from_the_very_file_and_no_other_place(
     write_result: Write, make_result: Make, tmp_path: Path
 ) -> None:
