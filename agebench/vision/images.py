@@ -36,6 +36,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _JPEG2000 = (b"\x00\x00\x00\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")
 _AVIF = frozenset({b"avif", b"avis"})
 _HEIF = frozenset({b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"})
+_PHOTOMETRIC = 262  # TIFF's tag
 _PLAIN_MODES = ("RGB", "L", "1", "YCbCr")
 _JPEGS = ("JPEG", "MPO")  # files of several pictures start with an ordinary one
 
@@ -180,6 +181,8 @@ def from_pillow(picture: PillowImage.Image, name: str) -> Image:
         )
     if wide:
         gray = np.clip(np.rint(pixels.astype(np.float64) / 257.0), 0, 255).astype(np.uint8)
+        if getattr(picture, "tag_v2", {}).get(_PHOTOMETRIC) == 0:  # white is 0: kept by Pillow
+            gray = 255 - gray
         gray[pixels == upright.info.get("transparency", -1)] = 255  # one tone, if any
         return np.repeat(gray[:, :, None], 3, axis=2)
     return np.ascontiguousarray(pixels[:, :, ::-1])

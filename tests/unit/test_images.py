@@ -109,6 +109,12 @@ def test_sixteen_bit_gray_is_scaled_not_cut(kind: str) -> None:
     assert _difference(got[:, :, 0], np.rint(gray / 257)) == 0
 
 
+def test_white_may_be_the_zero_of_sixteen_bits() -> None:
+    gray = (np.arange(48 * 64).reshape(48, 64) * 21).astype(np.uint16)
+    got = decode_image(_encode(gray, "TIFF", tiffinfo={262: 0}), "x")
+    assert _difference(got[:, :, 0], 255 - np.rint(gray / 257)) == 0
+
+
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_sixteen_bit_colour_is_scaled_not_cut(suffix: str) -> None:
     bgr = _blocks()[:, :, ::-1].astype(np.uint16) * 257
