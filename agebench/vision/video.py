@@ -86,6 +86,7 @@ class VideoSource:
             raise ImageError(f"{self.name}: {_why_not_opened(source)}")
         rate = float(self._capture.get(cv2.CAP_PROP_FPS))
         self.rate_hz = rate if 0.1 < rate < 1000 else DEFAULT_RATE_HZ
+        self._stated_hz = rate if 0.1 < rate < 1e6 else DEFAULT_RATE_HZ
 
     def __enter__(self) -> VideoSource:
         return self
@@ -105,7 +106,7 @@ class VideoSource:
             ImageError: not a single one can be decoded.
         """
         declared = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        index, broken, whole = 0, 0, False
+        index, broken, last, whole = 0, 0, 0, False
         time_s = shown_s = 0.0
         held: list[VideoFrame] = []
         while broken < MOST_BROKEN:
@@ -120,14 +121,16 @@ class VideoSource:
             else:
                 yield from held
                 held.clear()
-                broken, whole = 0, True
+                broken, last, whole = 0, index, True
                 time_s = shown_s = self._time_of(index, shown_s, time_s)
                 yield VideoFrame(index, time_s, image)
             index += 1
         if not whole:
             raise ImageError(f"{self.name}: has no frame that can be decoded")
         # Matroska and WebM only declare a duration, which has fewer frames at a variable rate.
-        yield from held[: max(0, declared - 1 - round(shown_s * self.rate_hz))]
+        each_s = shown_s / last if last and shown_s else 1 / self.rate_hz
+        missing = round((declared / self._stated_hz - shown_s) / each_s) - 1
+        yield from held[: max(0, missing)]
 
     def _time_of(self, index: int, shown_s: float, before_s: float) -> float:
         """Return the time of the frame just read; `shown_s` is that of the last whole one."""

@@ -123,16 +123,16 @@ def test_what_is_written_reads_back_frame_by_frame(tmp_path: Path, suffix: str) 
 
 
 class Uneven:
-    """A WebM at a variable rate: eight frames in a duration of fourteen; `whole` can be decoded."""
+    """A WebM of 1.4 seconds at a variable rate: eight frames, of which `whole` can be decoded."""
 
     times_ms = (0, 100, 200, 300, 400, 800, 1200, 1300)
 
-    def __init__(self, whole: int) -> None:
-        self._whole = whole
+    def __init__(self, whole: int, rate_hz: float) -> None:
+        self._whole, self._rate_hz = whole, rate_hz
         self._read = 0
 
     def get(self, what: int) -> float:
-        known = {cv2.CAP_PROP_FPS: 10.0, cv2.CAP_PROP_FRAME_COUNT: 14.0}
+        known = {cv2.CAP_PROP_FPS: self._rate_hz, cv2.CAP_PROP_FRAME_COUNT: 1.4 * self._rate_hz}
         return known.get(what, self.times_ms[self._read - 1])
 
     def isOpened(self) -> bool:  # noqa: N802 - OpenCV's name
@@ -146,12 +146,13 @@ class Uneven:
         pass
 
 
-@pytest.mark.parametrize(("whole", "broken"), [(8, 0), (6, 5)])
+@pytest.mark.parametrize("rate_hz", [10.0, 1000.0])
+@pytest.mark.parametrize(("whole", "broken"), [(8, 0), (6, 3)])
 def test_a_variable_rate_moves_frames_and_breaks_none(
-    whole: int, broken: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: int, broken: int, rate_hz: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write(tmp_path / "v.avi", 2)
-    monkeypatch.setattr("agebench.vision.video.open_video", lambda _: Uneven(whole))
+    monkeypatch.setattr("agebench.vision.video.open_video", lambda _: Uneven(whole, rate_hz))
     with VideoSource(path) as video:
         frames = list(video.frames())
     assert [item.time_s * 1000 for item in frames[:whole]] == list(Uneven.times_ms[:whole])
