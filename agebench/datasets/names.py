@@ -41,6 +41,17 @@ _OPEN_RANGE = re.compile(r"([0-9]{1,3}) ?\+")
 _MONTHS = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _DATE = re.compile(rf"(?:[0-9]+[-. ]{_MONTHS}|{_MONTHS}[-. ][0-9]+)", re.IGNORECASE)
 
+_PLACE = re.compile(r"#[-+.\de]+(,[-+.\de]+){3}\Z")
+
+
+def without_place(name: str) -> str:
+    """Return a picture's name without the labelled box that data set `csv` adds to it.
+
+    >>> without_place("a.jpg#1,2,30,4.5"), without_place("a#1.jpg")
+    ('a.jpg', 'a#1.jpg')
+    """
+    return _PLACE.sub("", name)
+
 
 @dataclass(frozen=True, slots=True)
 class UtkName:

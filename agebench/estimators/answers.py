@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn, Self
 
+from agebench.datasets.names import without_place
 from agebench.duplicates.training_hashes import TrainingHashes
 from agebench.errors import DatasetError, UsageError
 from agebench.estimators.answers_table import SEEN, Answer, AnswerTable, read_answers_table
@@ -174,7 +175,7 @@ class AnswersFile:
 
 def picture_of(sample: Sample) -> str:
     """Return the name of a sample's picture, without the box of its face."""
-    return sample.name if sample.box_xyxy is None else sample.name.rpartition("#")[0]
+    return sample.name if sample.box_xyxy is None else without_place(sample.name)
 
 
 def _area(box: Box | None) -> float:
@@ -193,6 +194,8 @@ def _join(
     unused: list[str] = []
     for answer in answers:
         parts = _parts(answer.picture)
+        if parts[-1] not in by_base:
+            parts = _parts(without_place(answer.picture))
         near = by_base.get(parts[-1], {})
         names = [name for name, own in near.items() if own == parts] or [
             name for name, own in near.items() if _ends_in(own, parts) or _ends_in(parts, own)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image as PillowImage
 
+from agebench.datasets.names import without_place
 from agebench.errors import ImageError, UsageError
 from agebench.harness.contents_pictures import Picture
 from agebench.report.joining import Entry, Joined
@@ -26,9 +27,6 @@ MAX_WORST = 8
 SIDE_PX = 144
 _AROUND_BOX = 0.4
 _QUALITY = 80
-_PLACE = re.compile(r"#[-+.\de]+(,[-+.\de]+){3}\Z")
-"""The labelled box at the end of a name, if a set has labels of several faces in a picture."""
-
 _RESTRICTED = re.compile(r"research|non-?commercial|unverified|not stated|private", re.IGNORECASE)
 
 
@@ -113,7 +111,7 @@ def _thumbnail(root: Path, image: Picture) -> str:
     try:
         folder, path = root.resolve(), (root / image["picture"]).resolve()
         if not path.exists():
-            path = (root / _PLACE.sub("", image["picture"])).resolve()
+            path = (root / without_place(image["picture"])).resolve()
     except (OSError, ValueError, RuntimeError) as error:
         raise ImageError(f"can't be found: {error}") from error
     if not path.is_relative_to(folder):

@@ -183,6 +183,16 @@ def test_of_several_faces_the_one_that_is_scored(tmp_path: Path) -> None:
     assert "matches the scored face" in str(answers[3])
 
 
+@pytest.mark.parametrize("written", ["g.png", "g.png#0,0,10,10"])
+@pytest.mark.parametrize("listed", ["g.png", "g.png#0,0,10,10"])
+def test_names_with_and_without_a_labelled_box(written: str, listed: str, tmp_path: Path) -> None:
+    (sample,) = samples(listed)
+    labelled = replace(sample, box_xyxy=(0.0, 0.0, 10.0, 10.0))
+    answers = AnswersFile(write(tmp_path, f'path,age\n"{written}",7\n'))
+    answer = answers.for_pictures([labelled]).answer(labelled, None)
+    assert getattr(answer, "years", answer) == 7
+
+
 class Middle:
     """Finds a face in the middle of every picture but one."""
 
