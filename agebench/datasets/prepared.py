@@ -275,6 +275,7 @@ class _RowReader:
         present = {view: self._flag(f"{view}_present") for view in self._views}
         outside = {view: self._fraction(f"{view}_outside") for view in self._views}
         found, faces = self._found(), self._whole("faces")
+        landmarks_from = self._text("landmarks_from")
         # Of several faces the labelled one need not be the largest.
         box = found.box_xyxy if faces > 1 else None
         return PreparedFace(
@@ -287,8 +288,9 @@ class _RowReader:
             face_index=self._whole("face_index"),
             faces=faces,
             face=found,
-            landmarks_from=self._text("landmarks_from"),
-            frame=self._frame(),
+            landmarks_from=landmarks_from,
+            # The data set's own landmarks have no box: theirs is the frame's.
+            frame=self._frame(None if landmarks_from == "dataset" else found.box_xyxy),
             present=present,
             outside=outside,
         )
@@ -352,7 +354,7 @@ class _RowReader:
             self._text("landmark_scheme"),
         )
 
-    def _frame(self) -> FaceFrame:
+    def _frame(self, box_xyxy: Box | None) -> FaceFrame:
         found_by = self._text("frame_from")
         if found_by not in get_args(_FrameSource):
             raise ValueError(f"frame_from {shown(found_by)} is none of {get_args(_FrameSource)}")
@@ -362,6 +364,7 @@ class _RowReader:
             self._number("frame_roll_rad"),
             cast("_FrameSource", found_by),
             self._points("frame_points"),
+            box_xyxy,
         )
 
     def _sample(self, name: str, box_xyxy: Box | None) -> Sample:
