@@ -75,7 +75,7 @@ class PictureCounts:
     Attributes:
         total: looked at.
         common_subset: that every ranked estimator gave an age for.
-        several_faces: with more than one face; the largest was used.
+        several_faces: with more than one face; the labelled or largest was used.
         taken_over: of the total, processed by an earlier run that was interrupted.
     """
 

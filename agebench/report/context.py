@@ -77,7 +77,8 @@ def _on_data(joined: Joined) -> Iterable[str]:
         )
     several = first.counts.several_faces
     if several:
-        yield f"In {counted(several, 'picture')} with several faces, the largest was used."
+        pictures = counted(several, "picture")
+        yield f"In {pictures} with several faces, the labelled or else largest one was used."
     if joined.dataset.problems:
         count = counted(len(joined.dataset.problems), "file")
         yield f"{count} left out while listing the data set; the result file names them."

@@ -56,7 +56,8 @@ def _remarks(result: CompareResult, joined: Joined) -> list[str]:
         remarks += _unlisted(len(problems) - MAX_LISTED)
     several = result.counts.several_faces
     if several:
-        remarks.append(f"Pictures with several faces, of which the largest was used: {several}.")
+        used = "the labelled or else largest one was used"
+        remarks.append(f"Pictures with several faces, of which {used}: {several}.")
     if result.counts.taken_over:
         remarks.append(
             f"{result.counts.taken_over:,} of the pictures were processed by an earlier run, which "

@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from rich.console import Console
 
 from agebench import compare
 from agebench.datasets.csv_list import load
@@ -18,6 +19,7 @@ from agebench.errors import DatasetError, UsageError
 from agebench.harness.settings import CompareSettings
 from agebench.protocols import DetectorSpec
 from agebench.registry.plugins import load_dataset
+from agebench.report.terminal_tables import print_result
 from agebench.types import Face, Image, Sample
 from agebench.vision.faces import chosen_face
 
@@ -157,7 +159,9 @@ def group_picture(folder: Path) -> None:
     (folder / "group.png").write_bytes(cv2.imencode(".png", picture)[1].tobytes())
 
 
-def test_faces_are_matched_to_their_boxes_and_misses_counted(tmp_path: Path) -> None:
+def test_faces_are_matched_to_their_boxes_and_misses_counted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = write(tmp_path, BOXES)
     group_picture(tmp_path)
     dataset = load(file)
@@ -178,6 +182,10 @@ def test_faces_are_matched_to_their_boxes_and_misses_counted(tmp_path: Path) -> 
     score = result.estimators[0].score
     assert score is not None
     assert (score.missed, score.errors.mae_years) == (1, 0.0)
+    print_result(result, Console(width=200))
+    assert "the labelled or else largest one was used: 2." in " ".join(
+        capsys.readouterr().out.split()
+    )
     assert "of at least 0.3" in result.about["dataset"]["notes"][0]
 
 
