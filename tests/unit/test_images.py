@@ -318,11 +318,8 @@ def test_a_jpeg_whose_data_end_early_is_refused(damage: str, restart: int) -> No
 def test_the_first_picture_of_a_phones_two_is_whole_or_refused(progressive: bool) -> None:
     """Phones put a second picture or a gain map behind the JPEG (MPO)."""
     noise = np.random.default_rng(3).integers(0, 256, (96, 128, 3), dtype=np.uint8)
-    two = [PillowImage.fromarray(noise)] * 2
-    stream = io.BytesIO()
-    options = {"progressive": progressive, "quality": 90}
-    two[0].save(stream, "MPO", save_all=True, append_images=two[1:], **options)
-    data = stream.getvalue()
+    one = PillowImage.fromarray(noise)
+    data = _encode(one, "MPO", save_all=True, append_images=[one], progressive=progressive)
     assert np.array_equal(decode_image(data, "whole.jpg"), _by_opencv(data))
     quarter = len(data) // 4
     for rest in (bytes(len(data) - quarter), b"\xff\xd9" + data[quarter + 2 :]):
