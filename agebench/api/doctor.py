@@ -16,10 +16,12 @@ from agebench.doctor.diagnosis import Diagnosis, SharedPicture, examine, shared_
 from agebench.doctor.pictures import SheetTile, age_chart, contact_sheets, png_bytes
 from agebench.errors import DatasetError, UsageError, suggestion
 from agebench.harness.results import prepare_folder
+from agebench.harness.settings import MOST_DECODE_THREADS
 from agebench.protocols import Dataset, ProgressStep
 from agebench.references import user_path
 from agebench.registry.plugins import DATASETS, list_plugins, load_dataset
 from agebench.types import Sample, plain
+from agebench.util.checks import require_whole
 from agebench.util.files import refuse_nested, write_whole
 from agebench.util.progress import shown_progress
 
@@ -83,8 +85,8 @@ def examine_dataset(
         near: look for near-identical copies too, which takes longest.
         out: folder for doctor.json, a chart of the ages and contact sheets of the worst findings,
             which show the set's faces; None writes nothing.
-        decode_threads: number of threads that decode pictures, from 1; if not given, 2, or 1 if
-            the files are small, which is faster.
+        decode_threads: number of threads that decode pictures, from 1 to `MOST_DECODE_THREADS`; if
+            not given, 2, or 1 if the files are small, which is faster.
         progress: called with (stage, done, total).  None draws bars in a notebook and on a
             terminal; `agebench.no_progress` draws none.
 
@@ -98,8 +100,7 @@ def examine_dataset(
     >>> found.diagnosis.pictures, found.diagnosis.broken, found.diagnosis.identical
     (71, (), ())
     """
-    if decode_threads is not None and decode_threads < 1:
-        raise UsageError(f"decode_threads must be at least 1, got {decode_threads}")
+    require_whole("decode_threads", decode_threads, 1, MOST_DECODE_THREADS)
     place = None if root is None else user_path(root)
     folder = None if out is None else user_path(out)
     for other_place in (place, _place_of(against)):

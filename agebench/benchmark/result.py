@@ -17,6 +17,7 @@ from agebench.timing.latency import StageTimes
 from agebench.timing.ratios import Comparison, Control
 from agebench.timing.roofline import Peaks
 from agebench.types import plain
+from agebench.util.checks import require_whole
 from agebench.util.files import write_whole
 from agebench.vision.images import MAX_PIXELS
 
@@ -65,9 +66,7 @@ class BenchSettings:
         if self.repeats is not None and self.seconds is not None:
             raise UsageError("repeats and seconds exclude each other: give one of them")
         for name, minimum in {"repeats": 1, "cold_starts": 0, "seed": 0, "max_pixels": 1}.items():
-            value = getattr(self, name)
-            if value is not None and value < minimum:
-                raise UsageError(f"{name} must be at least {minimum}, got {value}")
+            require_whole(name, getattr(self, name), minimum)
         if self.seconds is not None and not 0 < self.seconds <= 3600:
             raise UsageError(f"seconds must be above 0 and at most 3600, got {self.seconds:g}")
 
@@ -80,8 +79,8 @@ class BenchSettings:
 def _check_batches(batches: Sequence[int]) -> None:
     if not batches:
         raise UsageError("no batch size was given: expected a list such as 1,4,16")
-    if min(batches) < 1:
-        raise UsageError(f"a batch size must be at least 1, got {min(batches)}")
+    for size in batches:
+        require_whole("a batch size", size, 1)
     if len(set(batches)) < len(batches):
         raise UsageError(f"a batch size is given twice: {', '.join(map(str, batches))}")
 

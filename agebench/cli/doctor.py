@@ -30,7 +30,7 @@ The contact sheets show faces of the data set: store them accordingly.
 @click.option("--near/--no-near", default=True, help="Look for near-identical copies (default).")
 @click.option(
     "--decode-threads",
-    type=click.IntRange(1, 64),
+    type=int,
     help="Threads that decode pictures; default: 2, or 1 if files are small.",
 )
 @former_name("--workers", "--decode-threads")

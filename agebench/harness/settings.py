@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import InitVar, dataclass
 
 from agebench.errors import UsageError
+from agebench.runtimes.threads import check_threads
+from agebench.util.checks import require_whole
 from agebench.vision.images import MAX_PIXELS
 from agebench.vision.variants import parse_variant
 
-MOST_THREADS = 4096
-"""More than any machine has cores, and within the C int that OpenCV takes."""
-
-
 MOST_DECODE_THREADS = 64
-"""As `agebench doctor` allows; each holds a decoded picture."""
+"""Of `agebench doctor` too; each holds a decoded picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,19 +68,10 @@ class CompareSettings:
             "sample": 1,
             "seed": 0,
             "batch_size": 1,
-            "decode_threads": 0,
-            "threads": 1,
             "latency_pictures": 0,
             "max_pixels": 1,
         }
         for name, minimum in least.items():
-            value = getattr(self, name)
-            if value is not None and not hasattr(value, "__index__"):  # numpy's integers have it
-                raise UsageError(f"{name} must be a whole number, got {value!r}")
-            if value is not None and value < minimum:
-                raise UsageError(f"{name} must be at least {minimum}, got {value}")
-        most = {"decode_threads": MOST_DECODE_THREADS, "threads": MOST_THREADS}
-        for name, maximum in most.items():
-            value = getattr(self, name)
-            if value is not None and value > maximum:
-                raise UsageError(f"{name} must be at most {maximum}, got {value}")
+            require_whole(name, getattr(self, name), minimum)
+        require_whole("decode_threads", self.decode_threads, 0, MOST_DECODE_THREADS)
+        check_threads(self.threads)

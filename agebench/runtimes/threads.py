@@ -26,9 +26,11 @@ THREAD_VARIABLES = (
 
 
 def check_threads(threads: int | None) -> None:
-    """Raise a UsageError unless `threads` is None or 1 to `MAX_THREADS`."""
-    if threads is not None and not 1 <= threads <= MAX_THREADS:
-        raise UsageError(f"threads must be 1 to {MAX_THREADS}, got {threads}")
+    """Raise a UsageError unless `threads` is None or a whole number from 1 to `MAX_THREADS`."""
+    if threads is None:
+        return
+    if not hasattr(threads, "__index__") or not 1 <= threads <= MAX_THREADS:
+        raise UsageError(f"threads must be 1 to {MAX_THREADS}, got {threads!r}")
 
 
 @contextmanager

@@ -29,6 +29,23 @@ def is_whole(value: object, least: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
+def require_whole(name: str, value: int | None, least: int, most: int | None = None) -> None:
+    """Raise a UsageError unless `value` is None or a whole number from `least` to `most`.
+
+    >>> require_whole("limit", 0, 1)
+    Traceback (most recent call last):
+    agebench.errors.UsageError: limit must be at least 1, got 0
+    """
+    if value is None:
+        return
+    if not hasattr(value, "__index__"):  # numpy's integers have it
+        raise UsageError(f"{name} must be a whole number, got {value!r}")
+    if value < least:
+        raise UsageError(f"{name} must be at least {least}, got {value}")
+    if most is not None and value > most:
+        raise UsageError(f"{name} must be at most {most}, got {value}")
+
+
 def require(condition: bool, section: str, message: str) -> None:
     """Raise a UsageError "section: message" unless `condition`."""
     if not condition:

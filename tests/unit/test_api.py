@@ -174,6 +174,9 @@ WRONG: dict[str, Callable[[Path], object]] = {
     "no such folder": lambda tmp: examine_dataset(None, tmp / "none"),
     "itself": lambda tmp: examine_dataset("folders", tmp, against=tmp),
     "no threads": lambda _: examine_dataset("sample", decode_threads=0),
+    "too many threads": lambda _: examine_dataset("sample", decode_threads=65),
+    "threads in words": lambda _: examine_dataset("sample", decode_threads="2"),  # type: ignore[arg-type]  # wrong
+    "threads above a limit": lambda _: CompareSettings(threads=1025),
     "no such place": lambda tmp: examine_dataset("sample", against=tmp / "none"),
     "no such protocol": lambda _: split_dataset("sample", "nonesuch"),
     "no such list": lambda tmp: split_dataset("sample", tmp / "holdout"),

@@ -248,7 +248,13 @@ def test_an_output_folder_that_can_not_be_made_is_told_first(
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["x", "--decode-threads", "0"], ["x", "--dataset", "folder"]]
+    "arguments",
+    [
+        [],
+        ["x", "--decode-threads", "0"],
+        ["x", "--decode-threads", "65"],
+        ["x", "--dataset", "folder"],
+    ],
 )
 def test_wrong_calls(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments) == 2
