@@ -10,7 +10,7 @@ mean.  Pickled files are never read.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.conversion.age_net_onnx import age_net_core, layout_of
-from agebench.errors import AgebenchError, MissingDependencyError, ModelError, UsageError
+from agebench.errors import MissingDependencyError, ModelError, UsageError
 from agebench.export.writing import proven
 from agebench.runtimes.age_file import generated
 from agebench.runtimes.age_net_layout import (
@@ -40,7 +40,7 @@ from agebench.runtimes.caffe_model import (
 )
 from agebench.runtimes.opening import open_model
 from agebench.types import CropSpec, ViewSpec
-from agebench.util.files import check_target, write_whole
+from agebench.util.files import check_target, write_together, write_whole
 from agebench.util.regular_files import read_regular
 from agebench.util.tensor_files import in_fixed_order
 
@@ -120,8 +120,10 @@ def to_net(tensors: Tensors, where: str) -> CaffeNet:
     """
     firsts = [name for name in tensors if name.endswith("conv1.weight")]
     if len(firsts) != 1:
-        known = ", ".join(sorted(tensors))
-        raise ModelError(f"{where} must hold one tensor 'conv1.weight', got: {known:.200}")
+        raise ModelError(
+            f"{where} must hold one tensor 'conv1.weight', as the age network has, got "
+            f"{len(firsts)} among {len(tensors)} tensors{_first(tensors)}"
+        )
     prefix = firsts[0].removesuffix("conv1.weight")
     _refuse_others(tensors, prefix, where)
     layers = []
@@ -130,7 +132,9 @@ def to_net(tensors: Tensors, where: str) -> CaffeNet:
         for part in ("weight", "bias"):
             key = f"{prefix}{name}.{part}"
             if key not in tensors or not np.isfinite(tensors[key]).all():
-                raise ModelError(f"{where} lacks the tensor {key!r}, or it has no finite numbers")
+                raise ModelError(
+                    f"{where} lacks the tensor {key!r}, or not all of its numbers are finite"
+                )
             blobs.append(tensors[key])
         kind = "Convolution" if name.startswith("conv") else "InnerProduct"
         layers.append(CaffeLayer(name, kind, tuple(blobs)))
@@ -147,8 +151,15 @@ def _refuse_others(tensors: Tensors, prefix: str, where: str) -> None:
     if others:
         raise ModelError(
             f"expected only the {len(known)} tensors of the age network in {where}, got "
-            f"{len(others)} more ({', '.join(others):.200}): without them its output would differ"
+            f"{len(others)} more{_first(others)}: without them its output would differ"
         )
+
+
+def _first(names: Iterable[str]) -> str:
+    """Return the first three names, and dots for more, in brackets; "" without any."""
+    listed = sorted(names)
+    dots = ", ..." if len(listed) > 3 else ""
+    return f" ({', '.join(listed[:3])}{dots})" if listed else ""
 
 
 def _with_all_layers(net: CaffeNet) -> CaffeNet:
@@ -174,7 +185,8 @@ def to_caffe(
     Raises:
         ModelError: the tensors are not the age network's, or the results of cv2.dnn and
             onnxruntime differ: nothing is written.
-        UsageError: a number is too large for half precision.
+        UsageError: a number is too large for half precision, or there is a layout of another file
+            next to `out`.
         AgebenchError: a file can't be written.
     """
     check_target(out)
@@ -182,24 +194,22 @@ def to_caffe(
     classes, widths = layout_of(net)
     layout = deploy_prototxt(classes, widths)
 
-    def write(path: Path) -> None:
-        write_caffemodel(path, net.layers, encoding=encoding, half=half, name="age_net")
-
-    largest: list[float] = []
+    prototxt = out.with_suffix(".prototxt")
+    if prototxt.is_file() and not out.exists() and prototxt.read_bytes() != layout.encode():
+        raise UsageError(
+            f"{prototxt} would be overwritten, and {out} is not there, to which it could belong: "
+            "name another file, or move it away"
+        )
+    proved: list[tuple[float, bytes]] = []
 
     def prove(path: Path) -> None:
-        write(path)
-        largest.append(difference(path, layout))
+        write_caffemodel(path, net.layers, encoding=encoding, half=half, name="age_net")
+        proved.append((difference(path, layout), path.read_bytes()))
 
     proven(b"", "age_net.caffemodel", prove)
-    prototxt = out.with_suffix(".prototxt")
-    write_whole(prototxt, layout)
-    try:
-        write(out)
-    except AgebenchError:
-        prototxt.unlink(missing_ok=True)
-        raise
-    return Converted((out, prototxt), classes, largest[0])
+    ((largest, content),) = proved
+    write_together([(prototxt, layout), (out, content)])
+    return Converted((out, prototxt), classes, largest)
 
 
 def to_safetensors(source: Path, out: Path) -> Converted:

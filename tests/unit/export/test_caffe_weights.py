@@ -112,12 +112,16 @@ def _saved(tmp_path: Path, change: Change) -> Path:
     ("change", "message"),
     [
         ({"fc7.bias": None}, "lacks the tensor 'fc7.bias'"),
-        ({"conv1.weight": None}, "must hold one tensor 'conv1.weight'"),
-        ({"fc7.bias": np.full(14, np.nan, np.float32)}, "no finite numbers"),
+        ({"conv1.weight": None}, "must hold one tensor 'conv1.weight'.* got 0 among 11 tensors"),
+        ({"fc7.bias": np.full(14, np.nan, np.float32)}, "not all of its numbers are finite"),
         ({"bn1.running_var": np.ones(8, np.float32)}, r"got 1 more \(bn1.running_var\)"),
         (
             {f"conv4.{part}": np.ones(3, np.float32) for part in ("weight", "bias")},
             r"the 12 .*got 2 more \(conv4.bias, conv4.weight\)",
+        ),
+        (
+            {f"bn{at}.bias": np.ones(3, np.float32) for at in range(8)},
+            r"got 8 more \(bn0.bias, bn1.bias, bn2.bias, \.\.\.\): without",
         ),
         ({"fc7.weight": np.ones((14, 5), np.float32)}, "'fc7' of the Caffe model has blobs"),
     ],
@@ -141,6 +145,19 @@ def test_what_a_checkpoint_stores_beside_the_weights_is_passed_over(tmp_path: Pa
         source.write_bytes(safetensors.save({**named, **optimiser}))
         done = convert(source, tmp_path / "x.caffemodel", encoding=None, half=False)
         assert done.classes == 8
+
+
+def test_a_layout_of_another_file_is_not_overwritten(tmp_path: Path) -> None:
+    source, out = _saved(tmp_path, {}), tmp_path / "x.caffemodel"
+    layout = tmp_path / "x.prototxt"
+    layout.write_text("my own")
+    with pytest.raises(UsageError, match=r"x.prototxt would be overwritten, and .*x.caffemodel"):
+        convert(source, out, encoding=None, half=False)
+    assert layout.read_text() == "my own"
+    out.write_bytes(b"whose layout it is")
+    convert(source, out, encoding=None, half=False)
+    out.unlink()
+    assert convert(source, out, encoding=None, half=False).paths == (out, layout)
 
 
 def test_differing_probabilities_leave_nothing(
