@@ -9,6 +9,7 @@ from typing import get_args
 from agebench.conversion.darknet_onnx import NetworkVersion
 from agebench.detectors.common import check_input_size
 from agebench.detectors.yoloface_500k import OWN, SIZES, STEMS, darknet_files, own_size
+from agebench.duplicates.training_hashes import refuse_list_of_another
 from agebench.errors import MissingDependencyError, UsageError, suggestion
 from agebench.estimators import caffe_age_net, caffe_age_net_utkface
 from agebench.export.age_net_candidate import age_net_candidate
@@ -93,6 +94,7 @@ class ExportedModel:
         parity: how much its ages differ from the source's; None without a comparison.
         parity_path: the file with this comparison, next to the model; None without one.
         price: the effects of lower precision; None in float32.
+        list_path: the list of its training pictures, next to it; None if they are not known.
     """
 
     path: Path
@@ -100,6 +102,7 @@ class ExportedModel:
     parity: ParityReport | None
     parity_path: Path | None
     price: Price | None = None
+    list_path: Path | None = None
 
 
 def export_onnx(
@@ -173,7 +176,12 @@ def export_onnx(
         check=settings.check,
     )
     return ExportedModel(
-        written.path, written.size_bytes, written.report, written.report_path, price
+        written.path,
+        written.size_bytes,
+        written.report,
+        written.report_path,
+        price,
+        written.list_path,
     )
 
 
@@ -181,13 +189,14 @@ def onnx_target(out: str | Path) -> Path:
     """Return the path of the output file.
 
     Raises:
-        UsageError: it does not end in .onnx.
+        UsageError: it does not end in .onnx, or its list of training pictures is another model's.
         AgebenchError: it can't be written.
     """
     target = user_path(out)
     if target.suffix.lower() != ".onnx":
         raise UsageError(f"the output must be named *.onnx, got {target}")
     check_target(target)
+    refuse_list_of_another(target)
     return target
 
 

@@ -91,7 +91,8 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     """Export a model as one ONNX file, and verify that it gives the same ages.
 
     The file is run under onnxruntime and, unless it has 8-bit numbers, cv2.dnn; if an age differs,
-    nothing is written.  A report is written with it.
+    nothing is written.  A report is written next to it, and a list of the pictures that the model
+    was trained on, if these are known.
     """
     from agebench.api.export import ExportSettings, export_onnx, onnx_target
     from agebench.harness.settings import CompareSettings
@@ -213,7 +214,7 @@ def _print(done: ExportedModel) -> None:
         _print_parity(console, done.parity)
     if done.price is not None:
         _print_price(console, done.price)
-    _print_line(console, _summary(done.path, done.size_bytes, done.parity_path))
+    _print_line(console, _summary(done.path, done.size_bytes, done.parity_path, done.list_path))
 
 
 def _print_parity(console: Console, report: ParityReport) -> None:
@@ -261,9 +262,9 @@ def _print_price(console: Console, price: Price) -> None:
     _print_line(console, f"{price.bytes_before:,} bytes in float32, {price.bytes_after:,} now")
 
 
-def _summary(path: Path, size_bytes: int, report_path: Path | None) -> str:
-    beside = "" if report_path is None else f" and {report_path.name}"
-    return f"wrote {path} ({size_bytes:,} bytes){beside}"
+def _summary(path: Path, size_bytes: int, *beside: Path | None) -> str:
+    *first, last = f"{path} ({size_bytes:,} bytes)", *(file.name for file in beside if file)
+    return f"wrote {', '.join(first)} and {last}" if first else f"wrote {last}"
 
 
 def _print_line(console: Console, text: str) -> None:

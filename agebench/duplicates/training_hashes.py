@@ -17,6 +17,7 @@ stand for those of the list with the same body_sha256.
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 from collections.abc import Collection, Iterable, Sequence
@@ -34,7 +35,7 @@ from agebench.duplicates.training_looks import (
     merged_looks,
     write_looks,
 )
-from agebench.errors import AgebenchError
+from agebench.errors import AgebenchError, UsageError
 from agebench.modelfiles.weights import sha256_of
 from agebench.protocols import ProgressStep, no_progress
 from agebench.types import Sample
@@ -252,6 +253,22 @@ def hashes_beside(model: Path) -> Path:
     'best.training-hashes.bin'
     """
     return model.with_name(f"{model.stem}.training-hashes.bin")
+
+
+def refuse_list_of_another(model: Path) -> None:
+    """Refuse to write a model where its list would replace that of a file with another ending.
+
+    Raises:
+        UsageError: the list there is of such a file, which could not be used without it.
+    """
+    listed = hashes_beside(model)
+    head = _first_bytes(listed)
+    for other in model.parent.glob(f"{glob.escape(model.stem)}.*") if head else ():
+        if other != model and other.is_file() and sha256_of(other).encode() in head:
+            raise UsageError(
+                f"{listed.name} lists the training pictures of {other} and would be overwritten "
+                f"with those of {model.name}: name another file"
+            )
 
 
 def find_hashes(model: Path, *others: Path) -> TrainingHashes | None:

@@ -45,12 +45,14 @@ class Written(Generic[_Report]):
         size_bytes: its size.
         report: result of the parity check; None if it was skipped.
         report_path: file of the report; None without one.
+        list_path: list of the training pictures; None without one.
     """
 
     path: Path
     size_bytes: int
     report: _Report | None
     report_path: Path | None
+    list_path: Path | None = None
 
 
 def report_beside(path: Path) -> Path:
@@ -157,4 +159,5 @@ def write_with_companions(
         listed.unlink(missing_ok=True)
     if report is None:
         beside.unlink(missing_ok=True)
-    return Written(out, len(content), report, None if report is None else beside)
+    report_path = None if report is None else beside
+    return Written(out, len(content), report, report_path, None if trained is None else listed)

@@ -9,8 +9,11 @@ import pytest
 from PIL import Image
 
 from agebench.cli import main
-from agebench.export.random_age_net import random_age_net
+from agebench.duplicates.training_hashes import TrainingHashes
+from agebench.export.random_age_net import random_age_net, random_age_net_layers
+from agebench.modelfiles.weights import sha256_of
 from agebench.runtimes.age_file import AgeFile
+from agebench.runtimes.caffe_model import write_caffemodel
 
 
 def run(*arguments: str | Path) -> int:
@@ -145,6 +148,24 @@ def test_views_to_be_mirrored_are_named(
         assert run(checkpoint, "--flip-views", wrong, "-o", out, "--no-check") == 2
         assert f"no view {wrong!r}" in capsys.readouterr().err
         assert not out.exists()
+
+
+def test_a_list_of_training_pictures_is_named_and_stays_with_its_model(
+    caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = tmp_path / "my.caffemodel"
+    write_caffemodel(model, random_age_net_layers(seed=4, classes=117), encoding="v1")
+    listed = tmp_path / "my.training-hashes.bin"
+    hashes = TrainingHashes("mine", frozenset({b"12345678"}))
+    listed.write_bytes(hashes.to_bytes(sha256_of(model)))
+    before = listed.read_bytes()
+    for source in (f"caffe-age-net-utkface:{model}", f"caffe-age-net:{caffemodel}"):
+        assert run(source, "-o", tmp_path / "my.onnx", "--no-check") == 2
+        assert f"lists the training pictures of {model} and would" in capsys.readouterr().err
+        assert listed.read_bytes() == before
+    for _again in range(2):
+        assert run(f"caffe-age-net-utkface:{model}", "-o", tmp_path / "x.onnx", "--no-check") == 0
+        assert "bytes) and x.training-hashes.bin\n" in capsys.readouterr().out
 
 
 def test_an_input_is_not_written_over(
