@@ -178,6 +178,11 @@ def load(root: Path, faces: Faces = "largest") -> PreparedSet:
     """
     require_folder(root, "prepared", f"{MANIFEST_FILE}, as 'agebench prepare' writes it")
     views, spec = _settings(root / SETTINGS_FILE)
+    if not (root / MANIFEST_FILE).exists():
+        raise DatasetError(
+            f"there is no {root / MANIFEST_FILE}, which lists the faces: remove the folder and "
+            "prepare it again"
+        )
     _, rows = read_csv_table(
         root / MANIFEST_FILE, [(column,) for column in (*COLUMNS, *view_columns(views))]
     )
@@ -208,7 +213,7 @@ def _settings(path: Path) -> tuple[dict[str, ViewSpec], DatasetSpec]:
     except FileNotFoundError as error:
         raise DatasetError(
             f"there is no {path}: expected a folder that 'agebench prepare' has finished; "
-            "run the same command again to finish it"
+            "give its command again to finish it"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} can't be read: {error}; prepare it again") from error

@@ -248,13 +248,13 @@ def test_what_is_not_finished_or_no_such_folder_is_refused(out: Path, tmp_path: 
     with pytest.raises(DatasetError, match="nothing at"):
         prepared.load(tmp_path / "no")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="run the same command again"):
+    with pytest.raises(DatasetError, match="give its command again"):
         prepared.load(tmp_path / "empty")
     (out / "manifest.csv").write_text("name,group\n")
     with pytest.raises(DatasetError, match="must name the columns"):
         prepared.load(out)
     (out / "manifest.csv").unlink()
-    with pytest.raises(DatasetError):
+    with pytest.raises(DatasetError, match=r"manifest.csv, which lists the faces: remove the fold"):
         prepared.load(out)
 
 
