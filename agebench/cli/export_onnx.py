@@ -11,7 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from agebench.cli.options import FilePath, advanced_option, help_all, refuse_given
+from agebench.cli.options import (
+    FilePath,
+    advanced_option,
+    help_all,
+    print_note,
+    refuse_given,
+)
 from agebench.errors import UsageError, inert
 from agebench.references import join_options
 from agebench.util.progress import progress_bars
@@ -165,10 +171,10 @@ def _by_their_names(
     if detector is not None and face_detector is not None:
         raise UsageError("--face-detector is the earlier name of --detector: give one of them")
     if face_detector is not None:
-        click.echo("agebench: --face-detector is now called --detector", err=True)
+        print_note("--face-detector is now called --detector")
         return exported, face_detector
     if detector is not None and not model and exported is None:
-        click.echo("agebench: --detector without a model is now called --export-detector", err=True)
+        print_note("--detector without a model is now called --export-detector")
         return detector, None
     return exported, detector
 
@@ -241,8 +247,12 @@ def _print_parity(console: Console, report: ParityReport) -> None:
 
 
 def _print_skipped(console: Console, skipped: tuple[tuple[str, str], ...]) -> None:
+    """Print which runtimes were not tried; CUDA is expected where there is a GPU."""
+    from agebench.runtimes.gpu_state import GpuWatch
+
     for runtime, reason in skipped:
-        _print_line(console, f"not tried: {runtime}: {reason}")
+        if not runtime.endswith(":cuda") or GpuWatch.begin().before is not None:
+            _print_line(console, f"not tried: {runtime}: {reason}")
 
 
 def _print_price(console: Console, price: Price) -> None:
