@@ -212,8 +212,8 @@ def _header(data: bytes, path: Path) -> dict[str, Any]:
         head: object = json.loads(metadata["agebench"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"{expected}: its header can't be read ({type(error).__name__}): it is truncated, "
-            "damaged or of a different kind (pickled files are never read)"
+            f"{expected}: its header can't be read: it is truncated, damaged or of a another kind; "
+            "pickled files are never read"
         ) from error
     parts = ("settings", "state", "about")
     if not (isinstance(head, dict) and all(isinstance(head.get(key), dict) for key in parts)):
@@ -270,7 +270,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
     try:
         tensors = load_tensors(data)
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise WeightsError(f"{path} is damaged or truncated: {error}") from error
+        raise WeightsError(
+            f"{path} is damaged or truncated: its {len(data):,} bytes are not what its header says "
+            f"({error}): copy it again, or name the run's other checkpoint"
+        ) from error
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimiser": {}}
     for key, value in tensors.items():
         group, _, name = key.partition("/")

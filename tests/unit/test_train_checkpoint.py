@@ -200,6 +200,12 @@ def test_tensors_that_are_not_finite_or_not_known_are_refused(tmp_path: Path, va
     assert "'other/a'" in _refused(_written(path, _head(), **{"other/a": torch.zeros(1)}))
 
 
+def test_a_truncated_checkpoint_says_what_to_do(tmp_path: Path) -> None:
+    path = _written(tmp_path / "c.safetensors", _head(), **{"model/a": torch.zeros(100)})
+    path.write_bytes(path.read_bytes()[:-10])
+    assert f"its {path.stat().st_size:,} bytes are not what its header says" in _refused(path)
+
+
 def test_what_is_no_file_is_named(tmp_path: Path) -> None:
     _refused(tmp_path / "none.safetensors")
     folder = tmp_path / "folder.safetensors"
