@@ -24,9 +24,7 @@ Examples:
 """
 
 
-@click.command(
-    "augment-preview", epilog=EPILOG, short_help="Preview the augmentation used in training."
-)
+@click.command("augment-preview", epilog=EPILOG)
 @click.argument("settings_file", required=False, type=FilePath())
 @click.option("-o", "--out", required=True, type=FilePath(), help="PNG to write.")
 @click.option("--dataset", help="Data set to show; default: the settings', or bundled pictures.")

@@ -43,7 +43,7 @@ def read_batches(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-@click.command("bench", epilog=EPILOG, short_help="Latency alone, by batch size.")
+@click.command("bench", epilog=EPILOG)
 @click.argument("estimators", nargs=-1, required=True, metavar="ESTIMATOR [key=value]...")
 @click.option("--device", help="Run all on cpu or cuda; default: as each ESTIMATOR says.")
 @click.option("--batch", default="1,4,16,64", show_default=True, help="Faces per call.")

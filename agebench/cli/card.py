@@ -16,7 +16,7 @@ Examples:
 """
 
 
-@click.command("card", epilog=EPILOG, short_help="A model card from result files.")
+@click.command("card", epilog=EPILOG)
 @click.argument("results", nargs=-1, required=True, type=FilePath(), metavar="RESULT... MODEL")
 @click.option("-o", "--out", type=FilePath(), help="File to write; default: standard output.")
 def command(results: tuple[Path, ...], out: Path | None) -> None:

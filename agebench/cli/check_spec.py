@@ -26,7 +26,7 @@ Examples:
 """
 
 
-@click.command("check-spec", epilog=EPILOG, short_help="Try a spec file; what looks wrong.")
+@click.command("check-spec", epilog=EPILOG)
 @click.argument("spec")
 @click.argument("pictures", nargs=-1, type=FilePath())
 @click.option("--detector", help="Face detector; default: yolov8-face, aligned for composites.")

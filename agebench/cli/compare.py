@@ -35,7 +35,7 @@ Examples:
 """
 
 
-@click.command("compare", epilog=EPILOG, short_help="Error in years and latency on the same faces.")
+@click.command("compare", epilog=EPILOG)
 @click.argument("estimators", nargs=-1, metavar="[ESTIMATOR [key=value]]...")
 @click.option("--dataset", help="Name of a data set, with options; default: 'sample'.")
 @click.option("--root", type=FilePath(), help="Its folder or file.")

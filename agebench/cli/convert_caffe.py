@@ -19,9 +19,7 @@ Used with:
 """
 
 
-@click.command(
-    "convert-caffe", epilog=EPILOG, short_help="The age network between Caffe and safetensors."
-)
+@click.command("convert-caffe", epilog=EPILOG)
 @click.argument("source", type=FilePath())
 @click.option("-o", "--out", type=FilePath(), required=True, help="File to write.")
 @click.option("--half", is_flag=True, help="Store half-precision numbers in the .caffemodel.")

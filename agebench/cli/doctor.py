@@ -22,7 +22,7 @@ The contact sheets show faces of the data set: store them accordingly.
 """
 
 
-@click.command("doctor", epilog=EPILOG, short_help="Find problems in a data set.")
+@click.command("doctor", epilog=EPILOG)
 @click.argument("root", type=FilePath())
 @click.option("--dataset", help="Kind of data set; default: guessed from the files.")
 @click.option("--against", metavar="[NAME:]ROOT", help="Find pictures also in another set.")

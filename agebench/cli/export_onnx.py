@@ -40,7 +40,7 @@ _OF_FACES = ("root", "detector", "face_detector", "protocol", "part", "sample", 
 """Options of the faces of `--dataset`."""
 
 
-@click.command("export-onnx", epilog=EPILOG, short_help="A model as one ONNX file, proven equal.")
+@click.command("export-onnx", epilog=EPILOG)
 @click.argument("model", nargs=-1, metavar="[CHECKPOINT | ESTIMATOR [key=value]...]")
 @click.option("-o", "--out", type=FilePath(), required=True, help="File to write.")
 @click.option(
@@ -97,8 +97,7 @@ def command(  # noqa: PLR0913, PLR0917 - one parameter per option
     """Export a model as one ONNX file, and verify that it gives the same ages.
 
     The file is run under onnxruntime and, unless it has 8-bit numbers, cv2.dnn; if an age differs,
-    nothing is written.  A report is written next to it, and a list of the pictures that the model
-    was trained on, if these are known.
+    nothing is written.  Its report is written next to it.
     """
     from agebench.api.export import ExportSettings, export_onnx, onnx_target
     from agebench.harness.settings import CompareSettings

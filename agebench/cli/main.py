@@ -74,6 +74,7 @@ class _LazyGroup(click.Group):
         require_room(cmd_name)
         module = import_module(f"agebench.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
+        command.short_help = VERBS[cmd_name]  # shells show it next to what they complete
         if _COMPLETION in os.environ:
             import_module("agebench.cli.completing").offer_names(command)
         return command

@@ -39,7 +39,7 @@ Examples:
 """
 
 
-@click.command("predict", epilog=EPILOG, short_help="Faces of pictures with their ages.")
+@click.command("predict", epilog=EPILOG)
 @click.argument(
     "sources",
     nargs=-1,

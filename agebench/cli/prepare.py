@@ -28,7 +28,7 @@ Examples:
 """
 
 
-@click.command("prepare", epilog=EPILOG, short_help="Cut a data set into crops by age group.")
+@click.command("prepare", epilog=EPILOG)
 @click.option("--dataset", required=True, help="Name of a data set, with options.")
 @click.option("--root", type=FilePath(), help="Its folder or file.")
 @click.option("--detector", help="Face detector; default: one that suits the data set.")

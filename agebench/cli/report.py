@@ -27,7 +27,7 @@ Examples:
 """
 
 
-@click.command("report", epilog=EPILOG, short_help="A page and tables from result files.")
+@click.command("report", epilog=EPILOG)
 @click.argument("results", nargs=-1, required=True, type=FilePath())
 @click.option(
     "-o",

@@ -43,7 +43,6 @@ class _SuiteGroup(click.Group):
     "suite",
     cls=_SuiteGroup,
     epilog=EPILOG,
-    short_help="Measure many models on many sets; make a leaderboard.",
     subcommand_metavar="FILE.toml | page | check | spent ...",
 )
 def command() -> None:

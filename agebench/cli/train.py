@@ -23,9 +23,7 @@ Examples:
 """
 
 
-@click.command(
-    "train", epilog=EPILOG, short_help="Train the multi-crop network, or resume training."
-)
+@click.command("train", epilog=EPILOG)
 @click.argument("settings_file", required=False, type=FilePath())
 @click.option("-o", "--out", required=True, type=FilePath(), help="Folder of the run.")
 @click.option("--dataset", help="Name of a data set, with options; sets data.dataset.")

@@ -44,6 +44,11 @@ def test_verbs_and_options_are_completed(answer: Answer, line: str, expected: li
     assert found == expected
 
 
+def test_shells_show_the_same_words_as_the_help(answer: Answer) -> None:
+    lines = answer("agebench ", "zsh_complete").splitlines()
+    assert dict(zip(lines[1::3], lines[2::3], strict=True)) == VERBS
+
+
 @pytest.mark.parametrize(
     ("line", "expected"),
     [
