@@ -267,11 +267,13 @@ def _drop_stdout() -> None:
 
 
 def _usage_hint(arguments: list[str] | None) -> str:
-    """Report a wrong call, naming the help of the verb, or of the command without one."""
+    """Return where the usage is shown: by the help of the verb, or of the command without one."""
     arguments = sys.argv[1:] if arguments is None else arguments
     page = f"agebench {arguments[0]}" if arguments and arguments[0] in VERBS else "agebench"
-    return f" ('{page} --help' shows the usage)"
+    return f"'{page} --help' shows the usage"
 
 
 def _fail(sentence: str, hint: str = "") -> None:
-    click.echo(f"agebench: {inert(sentence, lines=True)}{hint}", err=True)
+    if hint:
+        sentence += f"; {hint}" if sentence.endswith(")") else f" ({hint})"
+    click.echo(f"agebench: {inert(sentence, lines=True)}", err=True)

@@ -140,7 +140,8 @@ def _convert_one(text: str, annotation: Any) -> Any:
         try:
             return annotation(text)
         except ValueError:
-            raise ValueError(f"expected a number ({annotation.__name__})") from None
+            kind = "a whole number" if annotation is int else "a number"
+            raise ValueError(f"expected {kind}") from None
     if annotation is Path:
         return user_path(text)
     return text

@@ -212,7 +212,7 @@ def _header(data: bytes, path: Path) -> dict[str, Any]:
         head: object = json.loads(metadata["agebench"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(
-            f"{expected}: its header can't be read: it is truncated, damaged or of a another kind; "
+            f"{expected}: its header can't be read: it is truncated, damaged or of another kind; "
             "pickled files are never read"
         ) from error
     parts = ("settings", "state", "about")

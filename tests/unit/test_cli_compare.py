@@ -443,6 +443,7 @@ def test_wrong_calls_exit_2_with_a_hint(cli: Cli, arguments: tuple[str, ...], sa
     assert run.out == ""
     page = f"agebench {arguments[0]}" if arguments[0] in VERBS else "agebench"
     assert f"'{page} --help'" in run.sentence
+    assert ") (" not in run.sentence
 
 
 @pytest.mark.parametrize(

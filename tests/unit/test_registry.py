@@ -210,13 +210,13 @@ def test_conversion(text: str, annotation: Any, value: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "annotation", "said"),
     [
-        ("3.5", int, "expected a number (int)"),
-        ("", float, "expected a number (float)"),
+        ("3.5", int, "expected a whole number"),
+        ("", float, "expected a number"),
         ("ja", bool, "expected one of true, yes, 1, false, no, 0"),
         ("c", Literal["a", "b"], "expected one of a, b"),
         ("2", Literal[1, 10], "expected one of 1, 10"),
-        ("x", int | None, "expected a number (int)"),
-        ("x", int | bool, "expected a number (int) or expected one of true"),
+        ("x", int | None, "expected a whole number"),
+        ("x", int | bool, "expected a whole number or expected one of true"),
     ],
 )
 def test_wrong_values(text: str, annotation: Any, said: str) -> None:
@@ -231,7 +231,7 @@ def test_wrong_values(text: str, annotation: Any, said: str) -> None:
         ("fakee", "unknown estimator 'fakee': did you mean 'fake'?"),
         ("zzz", "unknown estimator 'zzz': known: absent, bad-syntax, breaks"),
         ("fake crop=10", "'fake' has no option 'crop': did you mean 'crops'?"),
-        ("fake crops=ten", "option crops='ten' of 'fake': expected a number (int)"),
+        ("fake crops=ten", "option crops='ten' of 'fake': expected a whole number"),
         ("fake path=x", "'fake' has no option 'path'"),
         ("breaks:file", "'breaks' takes no path, got 'file': leave it out"),
         ("breaks@torch", "'breaks' takes no runtime, got 'torch'"),
