@@ -272,7 +272,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except (SafetensorError, ValueError, TypeError, KeyError) as error:
         raise WeightsError(
             f"{path} is damaged or truncated: its {len(data):,} bytes are not what its header says "
-            f"({error}): copy it again, or name the run's other checkpoint"
+            f"({error}): compare its size with that of the original"
         ) from error
     groups: dict[str, dict[str, Tensor]] = {"model": {}, "averaged": {}, "optimiser": {}}
     for key, value in tensors.items():
