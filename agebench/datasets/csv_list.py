@@ -186,8 +186,10 @@ def _csv_file(root: Path) -> Path:
         files = [entry for entry in named if entry.is_file()]
     except (OSError, ValueError) as error:
         raise DatasetError(f"{wanted}, but {str(root)!r} can't be read: {error}") from error
-    if len(files) != 1:
-        listed = ", ".join(file.name for file in files[:5]) or "none"
+    if not files:
+        raise DatasetError(f"{wanted}, but {str(root)!r} has none: give the folder or path of one")
+    if len(files) > 1:
+        listed = ", ".join(file.name for file in files[:5])
         raise DatasetError(
             f"{wanted}, but {str(root)!r} has {len(files)} ({listed}): name one of the files"
         )

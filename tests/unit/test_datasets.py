@@ -515,7 +515,7 @@ def test_tables_open_no_pipe(tmp_path: Path) -> None:
 def test_csv_root_must_be_one_file(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="does not exist"):
         csv_list.load(tmp_path / "absent.csv")
-    with pytest.raises(DatasetError, match=r"has 0 \(none\)"):
+    with pytest.raises(DatasetError, match="has none: give the folder or path of one"):
         csv_list.load(tmp_path)
     make(tmp_path, "a.csv", "b.CSV")
     with pytest.raises(DatasetError, match=r"has 2 \(a.csv, b.CSV\)"):
