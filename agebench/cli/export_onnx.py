@@ -247,10 +247,10 @@ def _print_parity(console: Console, report: ParityReport) -> None:
 
 def _print_skipped(console: Console, skipped: tuple[tuple[str, str], ...]) -> None:
     """Print which runtimes were not tried; CUDA is expected where there is a GPU."""
-    from agebench.runtimes.gpu_state import GpuWatch
+    from agebench.runtimes import cuda_library
 
     for runtime, reason in skipped:
-        if not runtime.endswith(":cuda") or GpuWatch.begin().before is not None:
+        if not runtime.endswith(":cuda") or cuda_library.find_devices().names:
             _print_line(console, f"not tried: {runtime}: {reason}")
 
 

@@ -19,6 +19,7 @@ from agebench.runtimes.base import (
     text_names,
     wanted_threads,
 )
+from agebench.runtimes.cuda_library import find_devices
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -120,11 +121,13 @@ def open_session(
     except Exception as error:  # onnxruntime raises a dozen kinds, all similar to RuntimeError
         reason = library_message(error)
         if device != "cpu":
-            raise refuse_device("onnxruntime", device, missing or reason) from error
+            why = find_devices().reason or missing or reason
+            raise refuse_device("onnxruntime", device, why) from error
         raise ModelError(f"{source.path}: onnxruntime can't load it: {reason}") from error
     # "Available" only means compiled in; the session uses the CPU if the libraries can't be loaded.
     if session.get_providers()[0] != provider:
-        reason = missing or f"the session runs on {session.get_providers()}"
+        used = f"the session runs on {session.get_providers()}"
+        reason = find_devices().reason or missing or used
         raise refuse_device("onnxruntime", device, reason)
     return session
 

@@ -17,6 +17,7 @@ from agebench.benchmark.device_pass import run_timers, time_networks
 from agebench.benchmark.resources import NetworkRuns
 from agebench.benchmark.sweep import Rounds
 from agebench.errors import DeviceError, ModelError, UsageError
+from agebench.runtimes import onnx_runtime
 from agebench.runtimes.base import ModelSource
 from agebench.runtimes.cuda_library import (
     CudaDevices,
@@ -216,11 +217,16 @@ def test_what_cuda_misses_is_in_the_error_and_not_on_stdout(
     monkeypatch.setattr(onnxruntime, "preload_dlls", preload)
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
     monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    found = CudaDevices(("a GPU",))
+    monkeypatch.setattr(onnx_runtime, "find_devices", lambda: found)
     with pytest.raises(DeviceError, match=r"'cuda' here: Failed to load libmade_up\.so: .*'gpu'"):
         open_session(doubling, "cuda")
     assert capsys.readouterr() == ("", "")
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     with pytest.raises(DeviceError, match="here: a session of the CPU only;"):
+        open_session(doubling, "cuda")
+    found = CudaDevices((), "there is no driver")  # which CUDA's libraries would not replace
+    with pytest.raises(DeviceError, match="here: there is no driver; ask for '@onnxruntime:cpu'"):
         open_session(doubling, "cuda")
 
 

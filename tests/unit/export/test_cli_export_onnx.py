@@ -13,9 +13,9 @@ from agebench.cli import export_onnx, main
 from agebench.duplicates.training_hashes import TrainingHashes
 from agebench.export.random_age_net import random_age_net, random_age_net_layers
 from agebench.modelfiles.weights import sha256_of
+from agebench.runtimes import cuda_library
 from agebench.runtimes.age_file import AgeFile
 from agebench.runtimes.caffe_model import write_caffemodel
-from agebench.runtimes.gpu_state import GpuState, GpuWatch
 
 
 def run(*arguments: str | Path) -> int:
@@ -156,12 +156,13 @@ def test_cuda_is_missed_only_where_there_is_a_gpu(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     skipped = (("onnxruntime:cuda", "no library"), ("cv2dnn:cpu", "too old"))
-    for found in (None, GpuState("a", "b", None, None, None, None, None, None, None, 0)):
-        monkeypatch.setattr(GpuWatch, "begin", lambda found=found: GpuWatch(found))
+    for found in ((), ("a GPU",)):
+        devices = cuda_library.CudaDevices(found)
+        monkeypatch.setattr(cuda_library, "find_devices", lambda devices=devices: devices)
         export_onnx._print_skipped(Console(width=80), skipped)
         printed = capsys.readouterr().out
         assert "not tried: cv2dnn:cpu: too old" in printed
-        assert ("onnxruntime:cuda: no library" in printed) == (found is not None)
+        assert ("onnxruntime:cuda: no library" in printed) == bool(found)
 
 
 def test_a_list_of_training_pictures_is_named_and_stays_with_its_model(
