@@ -258,24 +258,23 @@ def _thumbnail(sample: Sample) -> Image | None:
     return None
 
 
-def pictures_agree(first_bgr: Image, second_bgr: Image, criteria: Criteria = CURRENT) -> bool:
+def pictures_agree(first_bgr: Image, second_bgr: Image) -> bool:
     """Return whether two pictures are copies of one, by their pixels alone.
 
     Args:
         first_bgr: uint8 (height, width, 3).
         second_bgr: the same; already mirrored to test for a mirrored copy.
-        criteria: to apply.
     """
     from agebench.vision.similarity import coarse_looks, detail_correlation, thumbnail
 
     first, second = thumbnail(first_bgr), thumbnail(second_bgr)
     coarse = coarse_looks(np.stack([first, second]))
     correlation = float((coarse[0] * coarse[1]).sum())
-    if correlation < criteria.min_correlation:
+    if correlation < CURRENT.min_correlation:
         return False
-    least = criteria.min_lying[int(correlation >= criteria.sure_correlation)]
-    found = detail_correlation(first, second, worth_aligning=least, quick=criteria.quick)
-    return found >= criteria.min_detail
+    least = CURRENT.min_lying[int(correlation >= CURRENT.sure_correlation)]
+    found = detail_correlation(first, second, worth_aligning=least, quick=CURRENT.quick)
+    return found >= CURRENT.min_detail
 
 
 class _Looks:

@@ -179,7 +179,6 @@ def make_looks(
     listed: Iterable[bytes],
     samples: Sequence[Sample],
     *,
-    threads: int | None = None,
     progress: ProgressStep = no_progress,
 ) -> dict[bytes, bytes]:
     """Return the looks of the listed pictures that are among the samples, by their hashes' start.
@@ -187,7 +186,6 @@ def make_looks(
     Args:
         listed: the first eight bytes of the sha256 of each picture's file.
         samples: of data sets that hold them; others are ignored.
-        threads: number of pictures decoded at a time; if not given, `usual_threads`.
         progress: called for each hundred pictures, as stage "looks".
     """
     wanted = frozenset(listed)
@@ -205,7 +203,7 @@ def make_looks(
         return None
 
     found: dict[bytes, bytes] = {}
-    with mapped_by(threads or usual_threads(samples)) as mapped:
+    with mapped_by(usual_threads(samples)) as mapped:
         for done, pair in enumerate(mapped(look, samples), start=1):
             if pair is not None:
                 found[pair[0]] = pair[1]

