@@ -108,9 +108,12 @@ def parse_reference(text: str) -> Reference:
             head, runtime, device = match["rest"], match["runtime"], match["device"]
     name, colon, path = head.partition(":")
     if not _NAME.match(name) or (colon and not path):
+        wrong = "is not a name with options" if len(name.split()) > 1 else "has no name"
+        if _NAME.match(name):
+            wrong = "has no path after ':'"
         hint = f": a spec file is written as 'spec:{head}'" if head.endswith(".toml") else ""
         raise UsageError(
-            f"{text!r} has no name: expected NAME[:PATH][@RUNTIME[:DEVICE]] [key=value ...]{hint}"
+            f"{text!r} {wrong}: expected NAME[:PATH][@RUNTIME[:DEVICE]] [key=value ...]{hint}"
         )
     _one_of("runtime", runtime, RUNTIMES, text)
     _one_of("device", device, DEVICES, text)
