@@ -22,6 +22,7 @@ def leave_current_folder(package: str) -> None:
 
 if __name__ == "__main__":
     leave_current_folder(os.path.dirname(__file__))  # noqa: PTH120 - as above
+    sys.argv[0] = "agebench"  # results hold the command, to be given again
     from agebench.cli import main
 
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import sys
 from itertools import islice
 from pathlib import Path
@@ -73,6 +74,14 @@ def test_commands_hold_no_folders_of_this_machine(monkeypatch: pytest.MonkeyPatc
     words = ["/home/me/venv/bin/agebench", "compare", "onnx:/home/me/a.onnx", "--root", "sets/x"]
     monkeypatch.setattr(sys, "argv", words)
     assert describe_call()["command"] == ["agebench", "compare", "onnx:a.onnx", "--root", "sets/x"]
+
+
+def test_the_module_is_recorded_as_the_command_that_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["/some/agebench/__main__.py", "--version"])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit):
+        runpy.run_module("agebench", run_name="__main__")
+    assert describe_call()["command"] == ["agebench", "--version"]
 
 
 def test_reasons_name_the_picture_and_not_its_place(tmp_path: Path) -> None:
