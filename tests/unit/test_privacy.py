@@ -76,6 +76,7 @@ def test_commands_hold_no_folders_of_this_machine(monkeypatch: pytest.MonkeyPatc
     assert describe_call()["command"] == ["agebench", "compare", "onnx:a.onnx", "--root", "sets/x"]
 
 
+@pytest.mark.filterwarnings("ignore:.*found in sys.modules")
 def test_the_module_is_recorded_as_the_command_that_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/some/agebench/__main__.py", "--version"])
     monkeypatch.setattr(sys, "path", list(sys.path))
