@@ -37,21 +37,6 @@ def answer(capsys: Capture, monkeypatch: pytest.MonkeyPatch) -> Answer:
         ("agebench co", ["compare", "convert-caffe"]),
         ("agebench compare --d", ["--dataset", "--detector", "--decode-threads"]),
         ("agebench no-such-verb --", ["--version", "--help"]),
-    ],
-)
-def test_verbs_and_options_are_completed(answer: Answer, line: str, expected: list[str]) -> None:
-    found = [text.partition(",")[2] for text in answer(line).splitlines()]
-    assert found == expected
-
-
-def test_shells_show_the_same_words_as_the_help(answer: Answer) -> None:
-    lines = answer("agebench ", "zsh_complete").splitlines()
-    assert dict(zip(lines[1::3], lines[2::3], strict=True)) == VERBS
-
-
-@pytest.mark.parametrize(
-    ("line", "expected"),
-    [
         ("agebench compare multicrop-resnet-s", ["multicrop-resnet-small"]),
         ("agebench compare --dataset fg", ["fgnet"]),
         ("agebench predict --detector yo", ["yoloface-500k", "yolov8-face"]),
@@ -60,9 +45,16 @@ def test_shells_show_the_same_words_as_the_help(answer: Answer) -> None:
         ("agebench export-onnx --export-detector yolof", ["yoloface-500k"]),
     ],
 )
-def test_names_are_completed(answer: Answer, line: str, expected: list[str]) -> None:
+def test_verbs_options_and_names_are_completed(
+    answer: Answer, line: str, expected: list[str]
+) -> None:
     found = [text.partition(",")[2] for text in answer(line).splitlines()]
     assert found == expected
+
+
+def test_shells_show_the_same_words_as_the_help(answer: Answer) -> None:
+    lines = answer("agebench ", "zsh_complete").splitlines()
+    assert dict(zip(lines[1::3], lines[2::3], strict=True)) == VERBS
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

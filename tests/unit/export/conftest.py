@@ -13,6 +13,7 @@ import pytest
 from agebench.conversion.graph import Graph
 from agebench.export.candidate import Candidate
 from agebench.export.decoding import add_age
+from agebench.export.random_age_net import random_age_net
 from agebench.export.writing import serialise
 from agebench.runtimes.onnx_metadata import PRESENT, PROBABILITIES, FileSpec, FileView, SourceFile
 from agebench.types import Crops, Floats
@@ -32,6 +33,13 @@ SPEC = FileSpec(
     sources=(SourceFile("a.bin", "0" * 64),),
     missing="learned",
 )
+
+
+@pytest.fixture(scope="session")
+def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("caffe") / "random.caffemodel"
+    random_age_net(path, seed=4)
+    return path
 
 
 def _shares(logits: Floats) -> Floats:

@@ -27,13 +27,6 @@ from agebench.runtimes.opening import open_model
 from agebench.types import AgePrediction, Crops
 
 
-@pytest.fixture(scope="module")
-def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("caffe") / "random.caffemodel"
-    random_age_net(path, seed=4)
-    return path
-
-
 @pytest.mark.parametrize(("widths", "classes"), [(MICRO, 8), (Widths(5, 7, 6, 9, 11), 117)])
 @pytest.mark.parametrize("encoding", ["v1", "v2"])
 def test_core_equals_caffe(tmp_path: Path, widths: Widths, classes: int, encoding: str) -> None:

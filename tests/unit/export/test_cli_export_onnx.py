@@ -11,7 +11,7 @@ from rich.console import Console
 
 from agebench.cli import export_onnx, main
 from agebench.duplicates.training_hashes import TrainingHashes
-from agebench.export.random_age_net import random_age_net, random_age_net_layers
+from agebench.export.random_age_net import random_age_net_layers
 from agebench.modelfiles.weights import sha256_of
 from agebench.runtimes import cuda_library
 from agebench.runtimes.age_file import AgeFile
@@ -22,13 +22,6 @@ def run(*arguments: str | Path) -> int:
     with pytest.raises(SystemExit) as ended:
         main(["export-onnx", *map(str, arguments)])
     return int(ended.value.code or 0)
-
-
-@pytest.fixture(scope="module")
-def caffemodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("caffe") / "random.caffemodel"
-    random_age_net(path, seed=4)
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -57,11 +50,11 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_an_estimator_is_exported_and_compared_on_real_faces(
-    caffemodel: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    full_size: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.onnx"
     faces = ("--dataset", "csv", "--root", pictures, "--face-detector", "aligned", "--sample", "3")
-    assert run(f"caffe-age-net:{caffemodel}", "-o", out, *faces) == 0
+    assert run(f"caffe-age-net:{full_size}", "-o", out, *faces) == 0
     printed = capsys.readouterr().out
     assert "3 faces of csv, found by aligned" in printed
     assert "and out.parity.json" in printed
@@ -166,7 +159,7 @@ def test_cuda_is_missed_only_where_there_is_a_gpu(
 
 
 def test_a_list_of_training_pictures_is_named_and_stays_with_its_model(
-    caffemodel: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    full_size: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = tmp_path / "my.caffemodel"
     write_caffemodel(model, random_age_net_layers(seed=4, classes=117), encoding="v1")
@@ -174,7 +167,7 @@ def test_a_list_of_training_pictures_is_named_and_stays_with_its_model(
     hashes = TrainingHashes("mine", frozenset({b"12345678"}))
     listed.write_bytes(hashes.to_bytes(sha256_of(model)))
     before = listed.read_bytes()
-    for source in (f"caffe-age-net-utkface:{model}", f"caffe-age-net:{caffemodel}"):
+    for source in (f"caffe-age-net-utkface:{model}", f"caffe-age-net:{full_size}"):
         assert run(source, "-o", tmp_path / "my.onnx", "--no-check") == 2
         assert f"lists the training pictures of {model} and would" in capsys.readouterr().err
         assert listed.read_bytes() == before
@@ -184,12 +177,12 @@ def test_a_list_of_training_pictures_is_named_and_stays_with_its_model(
 
 
 def test_an_input_is_not_written_over(
-    caffemodel: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    full_size: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed = pictures.rename(pictures.with_suffix(".onnx"))
     before = listed.read_bytes()
     given = ("--dataset", "csv", "--root", listed, "--face-detector", "aligned")
-    assert run(f"caffe-age-net:{caffemodel}", "-o", listed, *given) == 2
+    assert run(f"caffe-age-net:{full_size}", "-o", listed, *given) == 2
     assert "is an input and would be overwritten" in capsys.readouterr().err
     assert listed.read_bytes() == before
 
