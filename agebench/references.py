@@ -75,6 +75,8 @@ def user_path(text: str | Path) -> Path:
 def _one_of(kind: str, value: str | None, known: Iterable[str], text: str) -> None:
     if value is not None and value not in known:
         hint = suggestion(value, known)
+        if kind == "runtime" and value in DEVICES:
+            hint += f"; a device follows its runtime, as in '@RUNTIME:{value}'"
         raise UsageError(f"unknown {kind} {value!r} in {text!r}: {hint}")
 
 

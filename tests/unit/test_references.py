@@ -69,6 +69,7 @@ def test_parts(
         ("a@", "has no name"),
         ("a@onnxruntme", "did you mean 'onnxruntime'?"),
         ("a@cuda", "unknown runtime 'cuda'"),
+        ("a@cuda", "a device follows its runtime, as in '@RUNTIME:cuda'"),
         ("a@onnxruntime:gpu", "unknown device 'gpu'"),
         ("a:net.onnx@torch:cdua", "did you mean 'cuda'?"),
         ("a k=1 k=2", "'k' is given twice"),
