@@ -197,8 +197,8 @@ def to_caffe(
     prototxt = out.with_suffix(".prototxt")
     if prototxt.is_file() and not out.exists() and prototxt.read_bytes() != layout.encode():
         raise UsageError(
-            f"{prototxt} would be overwritten, and {out} is not there, to which it could belong: "
-            "name another file, or move it away"
+            f"{prototxt} exists without {out.name}, so it may be another model's, and would be "
+            "overwritten: name another file, or move it away"
         )
     proved: list[tuple[float, bytes]] = []
 
