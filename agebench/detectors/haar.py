@@ -53,7 +53,7 @@ def _cascade_file() -> tuple[Path, WeightsFile]:
     if not shipped.is_file():
         raise MissingDependencyError(
             f"{FILE} is not in this OpenCV ({shipped.parent}): "
-            "install it with: pip install 'opencv-contrib-python>=4.10,<5'"
+            "install it with: pip install 'opencv-contrib-python>=4.10.0.84,<5'"
         )
     return shipped, WeightsFile(FILE, weights.sha256_of(shipped), LICENCE, SOURCE)
 

@@ -17,7 +17,7 @@ except ImportError as error:
     system = f" (on slim Linux systems: {packages})" if missing else ""
     raise MissingDependencyError(
         f"OpenCV can't be imported: {error}{system}. "
-        "Install it with: pip install 'opencv-contrib-python>=4.10,<5'"
+        "Install it with: pip install 'opencv-contrib-python>=4.10.0.84,<5'"
     ) from error
 
 # A broken installation may leave a folder cv2 without the library, which can be imported.
@@ -28,10 +28,10 @@ if not (_MAJOR == 4 and _MINOR >= 10):
     # 5.0 dropped the Caffe and Darknet importers and the Haar cascades.
     raise MissingDependencyError(
         f"OpenCV {_VERSION} is installed, agebench needs 4.10 or a later 4.x. "
-        "Install it with: pip install --force-reinstall 'opencv-contrib-python>=4.10,<5'"
+        "Install it with: pip install --force-reinstall 'opencv-contrib-python>=4.10.0.84,<5'"
     )
 
-# Its log messages repeat our own errors without the file's name.
-cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+# Its log messages repeat our own errors without the file's name (0: silent; moved in 4.13).
+getattr(cv2.utils, "logging", cv2).setLogLevel(0)
 
 __all__ = ["cv2"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import ast
 import configparser
 import re
+import runpy
 import subprocess
 import sys
 from importlib.metadata import distribution, entry_points
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -109,7 +111,12 @@ def test_the_main_job_runs_from_an_empty_folder(tmp_path: Path) -> None:
         ("cv2", "raise ImportError('libGL.so.1: cannot open shared object file')", "libgl1"),
         ("cv2", "raise ImportError('libgthread-2.0.so.0: no such file')", "libglib2.0-0"),
         ("cv2", "__version__ = '5.0.0'", "OpenCV 5.0.0 is installed, agebench needs 4.10"),
-        ("cv2", "raise ImportError('no cv2 here')", "pip install 'opencv-contrib-python"),
+        # The build before, 4.10.0.82, can't be imported beside numpy 2.
+        (
+            "cv2",
+            "raise ImportError('no cv2 here')",
+            "pip install 'opencv-contrib-python>=4.10.0.84,<5'",
+        ),
         ("cv2", "", "OpenCV without a version is installed, agebench needs 4.10"),
     ],
 )
@@ -122,6 +129,14 @@ def test_an_unfit_opencv_is_one_sentence(module: str, code: str, said: str, tmp_
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_opencv_before_4_13_is_silenced_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    levels: list[int] = []
+    old = SimpleNamespace(__version__="4.10.0", utils=SimpleNamespace(), setLogLevel=levels.append)
+    monkeypatch.setitem(sys.modules, "cv2", old)
+    runpy.run_path(str(ROOT / "agebench/vision/opencv.py"))
+    assert levels == [0]
 
 
 def test_help_and_listing_need_no_opencv(tmp_path: Path) -> None:
