@@ -7,6 +7,7 @@ B, G, R order.
 
 from __future__ import annotations
 
+import copyreg
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -73,6 +74,15 @@ _EMPTY: Mapping[str, Any] = MappingProxyType({})
 def frozen_mapping(values: Mapping[str, _Value]) -> Mapping[str, _Value]:
     """Return a read-only copy of `values`; empty ones, as of most samples, share one object."""
     return MappingProxyType(dict(values)) if values else _EMPTY
+
+
+def _stored(values: MappingProxyType[str, Any]) -> tuple[Any, ...]:
+    return frozen_mapping, (dict(values),)
+
+
+# Values travel between processes and are copied, and Python can do neither with a read-only
+# mapping.  Registered for the type, since values of many modules hold one.
+copyreg.pickle(MappingProxyType, _stored)
 
 
 @dataclass(frozen=True, slots=True)

@@ -79,6 +79,15 @@ class CompareResult(MeasuredResult):
         errors = f"MAE in years: {', '.join(shown)}" if shown else "no error in years"
         return inert(f"<CompareResult: {self.about['dataset']['name']}, {pictures}; {errors}>")
 
+    def __copy__(self) -> CompareResult:
+        return self
+
+    def __reduce__(self) -> str:
+        raise UsageError(
+            "a CompareResult holds loaded models and can't be pickled or copied: expected what its "
+            "to_json(), to_dataframe() or save() give"
+        )
+
     def _repr_html_(self) -> str:
         return render_snippet(self._joined)
 

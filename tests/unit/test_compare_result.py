@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
+import pickle
 import re
 import subprocess
 import sys
@@ -48,6 +50,13 @@ def _mae(result: CompareResult, name: str) -> float:
     (item,) = (item for item in result.estimators if item.name == name)
     assert item.mae_years is not None
     return item.mae_years
+
+
+def test_pickling_is_refused_in_a_sentence(result: CompareResult) -> None:
+    for way in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(UsageError, match="can't be pickled or copied"):
+            way(result)
+    assert copy.copy(result) is result
 
 
 def test_the_short_form_names_data_and_errors(result: CompareResult) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from agebench.protocols import DatasetSpec
+from agebench.protocols import DatasetSpec, DetectorSpec
 from agebench.types import (
     FIVE_POINTS,
     AgeBins,
@@ -142,6 +144,16 @@ def _crops(n: int, start: int = 0) -> Crops:
         {"face": np.arange(start, start + n) % 2 == 0},
         {"face": np.arange(start, start + n) / 10},
     )
+
+
+def test_values_travel_between_processes_and_can_be_copied() -> None:
+    sample = Sample(Path("a.jpg"), "a.jpg", 3.0, attributes={"gender": "female"})
+    crop = CropSpec({"face": ViewSpec("face", size_hw=(2, 2))})
+    for value in (sample, crop, DetectorSpec(name="d", settings={"share": 0.5})):
+        for same in (pickle.loads(pickle.dumps(value)), copy.deepcopy(value)):  # noqa: S301 - ours
+            assert same == value
+    with pytest.raises(TypeError, match="item assignment"):
+        copy.deepcopy(sample).attributes["gender"] = "male"  # type: ignore[index]
 
 
 def test_crops_are_taken_and_joined_in_order() -> None:
