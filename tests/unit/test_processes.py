@@ -82,6 +82,14 @@ def test_a_checkout_runs_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert sys.path == ["/lib"]
 
 
+def test_a_deleted_folder_is_no_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    monkeypatch.setattr(sys, "path", ["", "/lib"])
+    leave_current_folder("/lib/agebench")
+
+
 def test_every_interpreter_is_started_on_the_safe_path() -> None:
     """All starts are lists that begin with the interpreter and -P, or go through `workers`."""
     starts = 0
