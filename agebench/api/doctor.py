@@ -217,7 +217,9 @@ def split_against(text: str) -> tuple[str | None, Path]:
     """
     name, colon, rest = text.partition(":")
     if not (rest if colon else name):
-        raise UsageError(f"--against {text!r} has no path: is a variable unset?")
+        raise UsageError(
+            f"the data set to compare with, {text!r}, has no path: is a variable unset?"
+        )
     known = [plugin.name for plugin in list_plugins(DATASETS)]
     if not colon or (name not in known and (Path(text).exists() or not _KIND.fullmatch(name))):
         return None, user_path(text)
@@ -235,7 +237,9 @@ def _other(against: str | Path | Dataset, root: Path | None) -> tuple[Dataset, P
         return against, None
     kind, place = split_against(str(against))
     if root is not None and place.resolve() == root.resolve():
-        raise UsageError(f"--against {against} is the data set itself: name another one")
+        raise UsageError(
+            f"the data set to compare with, {against}, is the data set itself: name another one"
+        )
     return open_dataset(kind, place), place
 
 

@@ -134,7 +134,8 @@ def load_contender(item: str | Estimator | Contender, *, skip_unavailable: bool)
     except WeightsUnavailableError as error:
         if not skip_unavailable:
             raise WeightsUnavailableError(
-                f"{name}: {str(error).removesuffix('.')} (or leave it out with --skip-unavailable)"
+                f"{name}: {str(error).removesuffix('.')} (or leave it out with --skip-unavailable, "
+                "in Python skip_unavailable=True)"
             ) from error
         return Contender(name, None, str(error))
 

@@ -287,10 +287,10 @@ def prepare_folder(folder: Path) -> None:
     except (OSError, ValueError) as error:
         kind, reason = why_no_folder(error)
         raise kind(
-            f"the output folder {folder} can't be written to: {reason}; give another one with --out"
+            f"the output folder {folder} can't be written to: {reason}; give another as out (--out)"
         ) from error
     if in_the_way:
         raise AgebenchError(
             f"the output folder {folder} holds a folder named {in_the_way[0]}: "
-            "give another one with --out"
+            "give another as out (--out)"
         )

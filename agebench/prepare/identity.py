@@ -142,7 +142,9 @@ def refuse_foreign(out: Path) -> None:
     except OSError as error:
         of_file = isinstance(error, NotADirectoryError)
         reason = "expected a folder, got a file" if of_file else error.strerror
-        raise UsageError(f"--out {out} can't be used: {reason}; give a folder") from error
+        raise UsageError(
+            f"the output folder {out} can't be used: {reason}; give a folder"
+        ) from error
     foreign = [name for name in entries if name != WORK_FOLDER]
     if foreign:
         raise UsageError(

@@ -75,8 +75,8 @@ def refuse_nested(out: Path, root: Path) -> None:
     """
     if root.is_dir() and out.resolve().is_relative_to(root.resolve()):
         raise UsageError(
-            f"--out {out} lies inside the data set's folder {root} and would become part of it: "
-            "give a folder outside"
+            f"the output folder {out} lies inside the data set's folder {root} and would become "
+            "part of it: give a folder outside"
         )
 
 

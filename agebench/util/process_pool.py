@@ -192,7 +192,7 @@ class _Pool(Generic[Task, Result]):
                 process.start()
         except OSError as error:
             raise AgebenchError(
-                f"no more processes can be started: {error.strerror}; use fewer --processes"
+                f"no more processes can be started: {error.strerror}; use fewer processes"
             ) from error
         finally:
             child_end.close()
@@ -237,7 +237,7 @@ class _Pool(Generic[Task, Result]):
         if not child.ready or child.task is None:
             raise AgebenchError(
                 f"a process ended while it was starting (exit code {death.code}): try "
-                f"--processes 1 to see why; a script must call this under "
+                f"one process to see why; a script must call this under "
                 "if __name__ == '__main__'"
             )
         number, task = child.task

@@ -210,6 +210,25 @@ def test_a_wrong_call_is_an_error_in_a_sentence_and_ends_no_program(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_messages_about_folders_and_data_sets_name_the_argument(
+    folder: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    one = CompareSettings(limit=1, latency_pictures=0)
+    calls: tuple[Callable[[], object], ...] = (
+        lambda: compare(["constant"], "sample", out=file, settings=one),
+        lambda: prepare_dataset("sample", out=file),
+        lambda: prepare_dataset("folders", root=folder, out=folder / "crops"),
+        lambda: examine_dataset("folders", root=folder, against=folder),
+        lambda: examine_dataset("sample", against=""),
+    )
+    for call in calls:
+        with pytest.raises(AgebenchError) as caught:
+            call()
+        assert " --" not in f" {caught.value}"  # an option beside its argument is in brackets
+
+
 def test_every_public_name_is_listed_once_and_is_there() -> None:
     stub = Path(agebench.__file__).with_suffix(".pyi").read_text(encoding="utf-8")
     imported = [node for node in ast.parse(stub).body if isinstance(node, ast.ImportFrom)]
