@@ -19,6 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from agebench.errors import (
     AgebenchError,
     ContractError,
+    DatasetError,
     UsageError,
     WeightsUnavailableError,
     error_text,
@@ -365,4 +366,9 @@ def load_dataset(reference: str, /, root: str | Path | None = None, **options: A
     dataset: Dataset = _call(factory, name, keywords)
     if not _keeps(dataset, Dataset, repr(name)):
         raise ContractError(f"{name!r} gave {type(dataset).__name__}, not a Dataset")
+    if root is not None and not dataset.samples and not keywords["root"].exists():
+        # Globbing a folder that does not exist, as a plug-in may do, only finds nothing.
+        raise DatasetError(
+            f"data set {name!r}: expected its folder or file, found no {str(root)!r}"
+        )
     return dataset

@@ -14,6 +14,7 @@ from agebench.datasets.base import SampleList
 from agebench.errors import (
     AgebenchError,
     ContractError,
+    DatasetError,
     ModelError,
     UsageError,
     WeightsUnavailableError,
@@ -316,6 +317,8 @@ def test_data_sets(tmp_path: Path) -> None:
             load_dataset(name, root)
     with pytest.raises(ContractError, match="not a Dataset"):
         load_dataset("other")
+    with pytest.raises(DatasetError, match="'fake': expected its folder or file, found no "):
+        load_dataset("fake", tmp_path / "nope")
 
 
 def test_names_can_be_checked_without_import() -> None:
