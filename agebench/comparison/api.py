@@ -75,4 +75,4 @@ def compare(
 
 
 def _warn(sentence: str) -> None:
-    warnings.warn(sentence, stacklevel=4)
+    warnings.warn(sentence, stacklevel=6)  # the caller of `compare`, if it fails when opened

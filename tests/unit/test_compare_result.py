@@ -273,6 +273,7 @@ def test_a_cache_that_cannot_be_used_is_warned_of(
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("AGEBENCH_DETECTIONS", str(tmp_path / "file" / "x"))
     quick = CompareSettings(limit=2, latency_pictures=0, decode_threads=0)
-    with pytest.warns(UserWarning, match="faces are detected again"):
+    with pytest.warns(UserWarning, match="faces are detected again") as warned:
         compare(["constant"], "sample", settings=quick, progress=no_progress)
+    assert warned[0].filename == __file__
     compare(["constant"], "sample", settings=quick, progress=no_progress, fresh_detections=True)
