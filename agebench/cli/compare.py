@@ -70,7 +70,9 @@ Examples:
 @max_pixels_option
 @advanced_option("--variant", help="Alter pictures once faces are found: face-px=32, gray, ...")
 @advanced_option("--fresh-detections", is_flag=True, help="Detect all faces again and store none.")
-@advanced_option("--skip-unavailable", is_flag=True, help="Skip models whose files are missing.")
+@advanced_option(
+    "--skip-unavailable", is_flag=True, help="Skip models whose files or libraries are missing."
+)
 @advanced_option(
     "--report/--no-report",
     default=None,

@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 
 from agebench.cli.options import FilePath, former_name
-from agebench.errors import AgebenchError
+from agebench.errors import AgebenchError, UsageError
 from agebench.util.progress import progress_bars
 
 EPILOG = """\b
@@ -23,7 +23,7 @@ The contact sheets show faces of the data set: store them accordingly.
 
 
 @click.command("doctor", epilog=EPILOG)
-@click.argument("root", type=FilePath())
+@click.argument("root", required=False, type=FilePath())
 @click.option("--dataset", help="Kind of data set; default: guessed from the files.")
 @click.option("--against", metavar="[NAME:]ROOT", help="Find pictures also in another set.")
 @click.option("-o", "--out", type=FilePath(), help="Output folder for JSON and pictures.")
@@ -42,7 +42,7 @@ The contact sheets show faces of the data set: store them accordingly.
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, no tables.")
 def command(
-    root: Path,
+    root: Path | None,
     dataset: str | None,
     against: str | None,
     out: Path | None,
@@ -53,12 +53,15 @@ def command(
 ) -> None:
     """Look for broken files, copies, contradicting ages and leaks between data sets.
 
-    ROOT is the folder or table of a data set.  Nothing in it is changed.
+    ROOT is the folder or table of a data set, and may be left out for one that brings its own
+    pictures (--dataset sample).  Nothing in it is changed.
     """
     from agebench.api.doctor import examine_dataset
     from agebench.doctor.fail_if import read_count_limits, require_counts
     from agebench.doctor.report import print_report
 
+    if root is None and dataset is None:
+        raise UsageError("no data set was given: expected its folder or table, such as FOLDER")
     limits = read_count_limits(fail_if, near=near, against=against is not None)
     with progress_bars() as step:
         found = examine_dataset(
@@ -80,5 +83,6 @@ def command(
             line = f"Written to {out}: {', '.join(path.name for path in found.files)}"
             console.print(line, soft_wrap=True, markup=False, highlight=False)
     if not diagnosis.decoded:
-        raise AgebenchError(f"none of the {diagnosis.pictures} pictures in {root} can be decoded")
+        where = root or dataset
+        raise AgebenchError(f"none of the {diagnosis.pictures} pictures in {where} can be decoded")
     require_counts(limits, diagnosis, found.shared)

@@ -13,6 +13,7 @@ from agebench.errors import (
     AgebenchError,
     ContractError,
     DatasetError,
+    MissingDependencyError,
     UsageError,
     WeightsUnavailableError,
 )
@@ -99,6 +100,7 @@ def load_contenders(
         UsageError: one was given twice, or needs a region that does not exist.
         WeightsUnavailableError: a model file is not available and `skip_unavailable` is off, or
             none of the estimators could be loaded.
+        MissingDependencyError: a model's library is not installed and `skip_unavailable` is off.
     """
     contenders = [load_contender(item, skip_unavailable=skip_unavailable) for item in estimators]
     names = [contender.name for contender in contenders]
@@ -119,6 +121,7 @@ def load_contender(item: str | Estimator | Contender, *, skip_unavailable: bool)
     Raises:
         UsageError: it needs a region that does not exist.
         WeightsUnavailableError: a model file is not available and `skip_unavailable` is off.
+        MissingDependencyError: the same of a library.
     """
     if isinstance(item, Contender):
         return _checked(item)
@@ -131,9 +134,9 @@ def load_contender(item: str | Estimator | Contender, *, skip_unavailable: bool)
     try:
         loaded = Contender(*named_estimator(item), load=lambda: named_estimator(item)[1])
         return _checked(loaded)
-    except WeightsUnavailableError as error:
+    except (WeightsUnavailableError, MissingDependencyError) as error:
         if not skip_unavailable:
-            raise WeightsUnavailableError(
+            raise type(error)(
                 f"{name}: {str(error).removesuffix('.')} (or leave it out with --skip-unavailable, "
                 "in Python skip_unavailable=True)"
             ) from error

@@ -32,7 +32,7 @@ class CompareSettings:
         threads: that OpenCV and ONNX Runtime may use; None for one per processor.
         latency_pictures: number of scored pictures to time, at batch 1; 0 skips the timing.
         max_pixels: larger pictures are refused.
-        skip_unavailable: continue without the estimators whose model files are not available.
+        skip_unavailable: continue without the estimators whose model files or library are missing.
         workers: former name of `decode_threads`.
 
     Raises:

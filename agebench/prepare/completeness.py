@@ -8,7 +8,12 @@ from pathlib import Path
 
 from agebench.datasets import prepared
 from agebench.datasets.csv_table import read_csv_table
-from agebench.datasets.prepared_layout import PROBLEM_COLUMNS, PROBLEMS_FILE, picture_file
+from agebench.datasets.prepared_layout import (
+    MANIFEST_FILE,
+    PROBLEM_COLUMNS,
+    PROBLEMS_FILE,
+    picture_file,
+)
 from agebench.errors import AgebenchError, DatasetError, ImageError, UsageError
 from agebench.prepare.records import UNREADABLE
 from agebench.protocols import Dataset, ProgressStep
@@ -30,6 +35,8 @@ def require_complete(out: Path, pictures: Dataset, progress: ProgressStep) -> No
         AgebenchError: the manifest can't be read, or files that it names are missing.
         UsageError: a source has other contents than when it was prepared.
     """
+    if not (out / MANIFEST_FILE).exists():
+        raise AgebenchError(f"{out} is damaged: it has no {MANIFEST_FILE}; {_START_AGAIN}")
     try:
         was = prepared.load(out, faces="all")
     except DatasetError as error:

@@ -358,9 +358,9 @@ def load_dataset(reference: str, /, root: str | Path | None = None, **options: A
         keywords["root"] = user_path(root)
     if ("root" in _parameters(factory)) != (root is not None):
         needs = (
-            "brings its own pictures: leave --root out"
+            "brings its own pictures: leave the root out (--root)"
             if root
-            else "needs --root: its folder or file"
+            else "needs its folder or file (root, --root)"
         )
         raise UsageError(f"data set {name!r} {needs}")
     dataset: Dataset = _call(factory, name, keywords)

@@ -164,13 +164,22 @@ def _has_class(classes: ClassAccuracy | None) -> TypeGuard[ClassAccuracy]:
     return classes is not None and classes.exact is not None
 
 
+def adience_accuracy(entry: Entry) -> ClassAccuracy | None:
+    """Return how often one of the eight Adience classes was right; None if it is never known.
+
+    Labels that are ranges have a class too, but no mean error.
+    """
+    by_known_age = entry.analysis.buckets if entry.analysis else None
+    classes = by_known_age if _has_class(by_known_age) else entry.classes
+    return classes if _has_class(classes) else None
+
+
 def class_grid(joined: Joined) -> Grid | None:
     """Return how often the Adience class, or an adjacent one, was right; None if never known."""
     rows = []
-    for entry in joined.entries:  # labels that are ranges have a class too, but no mean error
-        by_known_age = entry.analysis.buckets if entry.analysis else None
-        classes = by_known_age if _has_class(by_known_age) else entry.classes
-        if _has_class(classes):
+    for entry in joined.entries:
+        classes = adience_accuracy(entry)
+        if classes is not None:
             counts = (classes.n, classes.n_in_gap, classes.n_unclassified)
             rows.append(
                 [

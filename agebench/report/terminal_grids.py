@@ -19,7 +19,7 @@ from agebench.metrics.number_format import NONE, bounds, number, p_value, percen
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
 from agebench.report.rows_analysis import runtime_cell
-from agebench.report.rows_errors import range_grid
+from agebench.report.rows_errors import adience_accuracy, range_grid
 from agebench.report.terminal_ranking import in_ascii
 from agebench.timing.latency import OWN_STAGES, StageTimes
 
@@ -127,10 +127,8 @@ def _fractions(joined: Joined) -> Grid | None:
 
 
 def _class_fractions(entry: Entry) -> tuple[float | None, float | None]:
-    """Return the accuracy, exact and within one class, of its own classes or Adience's eight."""
-    classes = entry.content.classes
-    if (classes is None or not classes.n) and entry.analysis is not None:
-        classes = entry.analysis.buckets
+    """Return the accuracy, exact and within one class, in Adience's eight classes."""
+    classes = adience_accuracy(entry)
     return (None, None) if classes is None else (classes.exact, classes.one_off)
 
 

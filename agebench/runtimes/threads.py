@@ -9,6 +9,7 @@ import psutil
 
 from agebench.errors import AgebenchError, UsageError
 from agebench.runtimes.base import use_threads
+from agebench.util.checks import require_whole
 from agebench.util.process_pool import usable_cores
 from agebench.vision.opencv import cv2
 
@@ -27,10 +28,7 @@ THREAD_VARIABLES = (
 
 def check_threads(threads: int | None) -> None:
     """Raise a UsageError unless `threads` is None or a whole number from 1 to `MAX_THREADS`."""
-    if threads is None:
-        return
-    if not hasattr(threads, "__index__") or not 1 <= threads <= MAX_THREADS:
-        raise UsageError(f"threads must be 1 to {MAX_THREADS}, got {threads!r}")
+    require_whole("threads", threads, 1, MAX_THREADS)
 
 
 @contextmanager

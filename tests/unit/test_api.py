@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -266,3 +268,14 @@ def test_values_that_a_caller_makes_are_public(folder: Path) -> None:
     assert RuntimeInfo("onnxruntime", version="1.31").device == "cpu"
     assert issubclass(UsageError, AgebenchError)
     assert np.isfinite(spec.box_to_frame.dy)
+
+
+def test_documented_modules_need_no_import_of_their_own() -> None:
+    program = (
+        "import agebench; agebench.errors.UsageError, agebench.types.Problem, agebench.testing;"
+        "from agebench import *; assert 'types' not in globals()"
+    )
+    done = subprocess.run(  # noqa: S603 - its own text
+        [sys.executable, "-c", program], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr

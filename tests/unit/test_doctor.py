@@ -261,6 +261,11 @@ def test_wrong_calls(arguments: list[str], capsys: pytest.CaptureFixture[str]) -
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_set_that_brings_its_pictures_needs_no_root(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--dataset", "sample", "--no-near", "--json") == 0
+    assert _json_of(capsys)["pictures"] == 71
+
+
 def test_the_kind_is_guessed_by_what_gives_most_pictures(tmp_path: Path) -> None:
     for number in range(3):
         put(tmp_path, f"utk/2{number}_0_0_20170117175041574.jpg", b"x")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from agebench import compare
-from agebench.errors import AgebenchError, UsageError
+from agebench.errors import AgebenchError, MissingDependencyError, UsageError
 from agebench.estimators.constant import Constant
 from agebench.harness import compare as compare_module
 from agebench.harness import loading, trial
@@ -28,6 +28,17 @@ def test_a_path_to_nothing_is_said_without_a_process(
     monkeypatch.setattr(trial, "ask_child", never)
     with pytest.raises(AgebenchError, match="none"):
         loading.load_contenders([reference.format(tmp_path)], skip_unavailable=False)
+
+
+def test_a_model_whose_library_is_missing_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing(item: str) -> None:
+        raise MissingDependencyError(f"{item} needs h5py")
+
+    monkeypatch.setattr(loading, "named_estimator", missing)
+    with pytest.raises(MissingDependencyError, match=r"needs h5py .*skip-unavailable"):
+        loading.load_contender("constant", skip_unavailable=False)
+    left_out = loading.load_contender("constant", skip_unavailable=True)
+    assert (left_out.estimator, left_out.reason) == (None, "constant needs h5py")
 
 
 @pytest.mark.parametrize("single", [Constant(), 3])

@@ -685,8 +685,9 @@ def test_a_finished_folder_that_lost_files_is_not_called_complete(tmp_path: Path
     with pytest.raises(AgebenchError, match=r"damaged in 2 places, such as .*remove the folder"):
         aligned(root, out)
     (out / "manifest.csv").unlink()
-    with pytest.raises(AgebenchError, match=r"is damaged: .*manifest\.csv"):
+    with pytest.raises(AgebenchError, match=r"is damaged: .*manifest\.csv") as told:
         aligned(root, out)
+    assert str(told.value).count("remove the folder") == 1
 
 
 def test_pictures_of_other_content_are_not_taken_for_those_prepared(tmp_path: Path) -> None:

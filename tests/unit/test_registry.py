@@ -306,8 +306,8 @@ def test_data_sets(tmp_path: Path) -> None:
     assert load_dataset("fake kind=b", tmp_path, kind="a").spec.name == f"{tmp_path.name}-a"
     assert load_dataset("rootless").spec.name == "rootless"
     for name, root, said in (
-        ("fake", None, "needs --root"),
-        ("rootless", tmp_path, "leave --root out"),
+        ("fake", None, "needs its folder or file"),
+        ("rootless", tmp_path, "leave the root out"),
         ("fakee", tmp_path, "unknown dataset 'fakee'"),
         ("fake colour=red", tmp_path, "no option 'colour'"),
         ("fake:elsewhere", tmp_path, "takes no path"),

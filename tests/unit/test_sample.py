@@ -48,7 +48,7 @@ def test_it_is_listed_without_a_root() -> None:
     assert WARNING in sample.spec.notes[0]
     assert "non-commercial" in sample.spec.licence
     assert not sample.problems
-    with pytest.raises(UsageError, match="leave --root out"):
+    with pytest.raises(UsageError, match="leave the root out"):
         load_dataset("sample", Path())
 
 

@@ -357,7 +357,7 @@ def test_pictures_without_faces_are_one_sentence(run: Any) -> None:
         (("-o", "sheet.png", "--each", "--draws", "30"), "--draws can't be combined with --each"),
         (("-o", "sheet.png", "--set", "data.dataset=nosuch"), "unknown dataset 'nosuch'"),
         (("-o", "sheet.png", "--set", "data.detector=nosuch"), "unknown detector 'nosuch'"),
-        (("-o", "sheet.png", "--set", "data.dataset=csv"), "'csv' needs --root"),
+        (("-o", "sheet.png", "--set", "data.dataset=csv"), "'csv' needs its folder or file"),
     ],
 )
 def test_wrong_previews_are_refused(

@@ -313,7 +313,7 @@ def test_a_run_does_not_lie_in_a_further_sets_folder(
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        ("{ dataset = 'csv' }", "data.extra.more: data set 'csv' needs --root"),
+        ("{ dataset = 'csv' }", "data.extra.more: data set 'csv' needs its folder or file"),
         ("{ dataset = 'sample', detector = 'nose' }", "data.extra.more: .*'nose'"),
     ],
 )
