@@ -22,6 +22,7 @@ WHEEL_LIMIT_BYTES = 51_000_000
 unpacked."""
 
 ROOT = Path(__file__).parents[2]
+PRETRAINED = ROOT / "pretrained"
 RUN = "import sys; from agebench.cli import main; main(sys.argv[1:])"
 
 
@@ -72,6 +73,17 @@ def test_measuring_does_not_need_torch() -> None:
     assert [need for need in needs if need.startswith("torch")] == [
         need for need in needs if need.startswith("torch") and 'extra == "train"' in need
     ]
+
+
+def test_terms_of_bundled_weights_and_pictures_go_with_the_code_s() -> None:
+    written = configparser.ConfigParser()
+    written.read(ROOT / "setup.cfg", encoding="utf-8")
+    patterns = written["metadata"]["license_files"].split()
+    kept = {path for pattern in patterns for path in ROOT.glob(pattern)}
+    models = {*PRETRAINED.glob("*.onnx"), *PRETRAINED.glob("*.caffemodel")}
+    assert kept >= {model.with_suffix(".md") for model in models}
+    assert kept >= {ROOT / "LICENSE", PRETRAINED / "sample" / "README.md"}
+    assert "LicenseRef-" in written["metadata"]["license"]
 
 
 def test_extras_that_messages_name_exist_and_are_quoted() -> None:
