@@ -206,14 +206,19 @@ def decode_image(data: bytes, name: str, *, max_pixels: int = MAX_PIXELS) -> Ima
         _require_whole(scans, name)
     # OpenCV does not scale PPM files that do not have 8 bits.
     by_pillow = header.format in ("PPM", "AVIF", "HEIF", "JPEG2000")
+    whole = ending_with_its_data(data) if header.format in _JPEGS else data
     if header.mode not in _PLAIN_MODES or header.has_transparency_data or by_pillow:
-        return from_pillow(header, name)
+        if whole is not data:
+            header = _open_header(whole, name, max_pixels)
+        pixels = from_pillow(header, name)
+        if scans is not None:
+            filled = _open_header(scans.filled, name, max_pixels)
+            _require_uncut(pixels, from_pillow(filled, name), name)
+        return pixels
     try:
-        whole = ending_with_its_data(data) if header.format in _JPEGS else data
         decoded = _by_opencv(whole)
-        # Appending data changes the pixels if the decoder did not have enough.
-        if scans is not None and not _equal(decoded, _by_opencv(scans.filled)):
-            raise ImageError(f"{name}: truncated or damaged JPEG picture (a scan is cut off)")
+        if scans is not None:
+            _require_uncut(decoded, _by_opencv(scans.filled), name)
     except cv2.error as error:
         raise ImageError(f"{name}: truncated or damaged picture ({error.err})") from error
     if decoded is None:
@@ -235,8 +240,10 @@ def _by_opencv(data: bytes) -> Image | None:
     return None if decoded is None else np.asarray(decoded, np.uint8)
 
 
-def _equal(first: Image | None, second: Image | None) -> bool:
-    return first is not None and second is not None and np.array_equal(first, second)
+def _require_uncut(decoded: Image | None, filled: Image | None, name: str) -> None:
+    """Appending data changes the pixels if the decoder did not have enough."""
+    if decoded is None or filled is None or not np.array_equal(decoded, filled):
+        raise ImageError(f"{name}: truncated or damaged JPEG picture (a scan is cut off)")
 
 
 def read_image(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> Image:

@@ -102,6 +102,16 @@ def test_cmyk_is_converted() -> None:
     assert _difference(decode_image(data, "x"), _blocks()[:, :, ::-1]) <= 3 * JPEG_TOLERANCE
 
 
+@pytest.mark.parametrize("progressive", [False, True])
+def test_cmyk_that_ends_amid_its_data_is_refused(*, progressive: bool) -> None:
+    picture = PillowImage.fromarray(_blocks()).convert("CMYK")
+    data = _encode(picture, "JPEG", progressive=progressive)
+    middle = (data.rfind(b"\xff\xda") + len(data)) // 2
+    decode_image(data, "x.jpg")
+    with pytest.raises(ImageError, match="truncated"):
+        decode_image(data[:middle] + b"\xff\xd9" + data[middle:], "x.jpg")
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_sixteen_bit_gray_is_scaled_not_cut(kind: str) -> None:
     gray = (np.arange(48 * 64).reshape(48, 64) * 21).astype(np.uint16)
