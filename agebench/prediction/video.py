@@ -124,7 +124,8 @@ class VideoRun:
             for frame in self._read(video):
                 faces, status, reason = self._examined(frame)
                 self.tally.frames += 1
-                go_on = self._draw_on(sink, frame, faces)
+                time_s = frame.time_s if video.may_vary else None
+                go_on = self._draw_on(sink, frame, faces, time_s)
                 yield self._record(video.name, frame, faces, status, reason)
                 if not go_on or self.tally.frames == self._limit:
                     return
@@ -153,7 +154,11 @@ class VideoRun:
         return faces, "ok", ""
 
     def _draw_on(
-        self, sink: VideoSink | None, frame: VideoFrame, faces: list[PredictedFace]
+        self,
+        sink: VideoSink | None,
+        frame: VideoFrame,
+        faces: list[PredictedFace],
+        time_s: float | None,
     ) -> bool:
         """Write and show a frame; a broken one is replaced by the last one, to keep the timing."""
         if sink is None and self._show is None:
@@ -164,7 +169,7 @@ class VideoRun:
         if self._last_drawn is None:
             return True
         if sink is not None:
-            sink.write(self._last_drawn)
+            sink.write(self._last_drawn, time_s)
         return self._show is None or self._show(self._last_drawn)
 
     def _record(

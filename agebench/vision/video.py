@@ -39,6 +39,9 @@ MOST_BROKEN = 100
 ROOM_BYTES = 1 << 16
 """More than FFmpeg buffers: if this much space is free at the end, the video was written too."""
 
+MOST_REPEATS = 1000
+"""Of one frame, for a gap in a video; a file may state any times."""
+
 DEFAULT_RATE_HZ = 25.0
 """Assumed if a file or camera does not report its frame rate."""
 
@@ -93,6 +96,11 @@ class VideoSource:
 
     def __exit__(self, *_: object) -> None:
         self._capture.release()
+
+    @property
+    def may_vary(self) -> bool:
+        """Whether its rate need not be the mean of its frames', as in Matroska and WebM."""
+        return isinstance(self._source, Path) and self._source.suffix.lower() in (".mkv", ".webm")
 
     @property
     def name(self) -> str:
@@ -211,6 +219,8 @@ class VideoSink:
         self._temporary: Path | None = None
         self._size_wh = (0, 0)
         self._count = 0
+        self._start_s = 0.0
+        self._last: Image | None = None
 
     def __enter__(self) -> VideoSink:
         return self
@@ -229,19 +239,30 @@ class VideoSink:
         finally:
             self._temporary.unlink(missing_ok=True)
 
-    def write(self, image_bgr: Image) -> None:
+    def write(self, image_bgr: Image, time_s: float | None = None) -> None:
         """Add a frame; all get the size of the first.
+
+        Args:
+            image_bgr: the frame.
+            time_s: when it is to be shown; the frame before it is repeated until then.
 
         Raises:
             AgebenchError: the file can't be written.
         """
         if self._writer is None:
             self._writer = self._open(image_bgr)
+            self._start_s = time_s or 0.0
+        if self._last is not None and time_s is not None:
+            missing = round((time_s - self._start_s) * self._rate_hz) - self._count
+            for _ in range(min(missing, MOST_REPEATS)):
+                self._writer.write(self._last)
+                self._count += 1
         height, width = image_bgr.shape[:2]
         if (width, height) != self._size_wh:
             image_bgr = np.asarray(cv2.resize(image_bgr, self._size_wh), np.uint8)
         self._writer.write(image_bgr)
         self._count += 1
+        self._last = image_bgr
 
     def _require_whole(self, video: Path) -> None:
         """Check what OpenCV does not report: whether the disk took every frame and the end.

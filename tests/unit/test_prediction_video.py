@@ -25,7 +25,7 @@ from agebench.prediction.video import VideoRun
 from agebench.types import Box, Face, Image
 from agebench.vision.images import encode_png
 from agebench.vision.opencv import cv2
-from agebench.vision.video import VideoSink, VideoSource
+from agebench.vision.video import VideoSink, VideoSource, open_video
 
 FAST = ("--detector", "aligned", "--estimator", "constant years=41")
 
@@ -157,6 +157,30 @@ def test_a_variable_rate_moves_frames_and_breaks_none(
         frames = list(video.frames())
     assert [item.time_s * 1000 for item in frames[:whole]] == list(Uneven.times_ms[:whole])
     assert [item.image_bgr is None for item in frames[whole:]] == [True] * broken
+
+
+def test_an_annotated_video_of_a_variable_rate_keeps_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(path: Path) -> object:
+        return Uneven(8, 10.0) if path.suffix == ".webm" else open_video(path)
+
+    monkeypatch.setattr("agebench.vision.video.open_video", opened)
+    (tmp_path / "v.webm").touch()
+    predictor = AgePredictor("constant", detector="aligned")
+    list(VideoRun(predictor, tmp_path / "v.webm", draw=tmp_path / "drawn.avi").records())
+    with VideoSource(tmp_path / "drawn.avi") as video:
+        assert len(list(video.frames())) == 14  # 1.4 s at 10 Hz
+
+
+def test_a_frame_is_repeated_until_the_time_of_the_next(tmp_path: Path) -> None:
+    with VideoSink(tmp_path / "v.avi", 10.0) as sink:
+        for index, time_ms in enumerate(Uneven.times_ms):
+            sink.write(frame(index), 5 + time_ms / 1000)  # a file may begin at any time
+    with VideoSource(tmp_path / "v.avi") as video:
+        tones = [item.image_bgr.mean() for item in video.frames() if item.image_bgr is not None]
+    shown = [0, 1, 2, 3, 4, 4, 4, 4, 5, 5, 5, 5, 6, 7]
+    assert [round((tone - 10) / 4) for tone in tones] == shown
 
 
 def test_frames_of_odd_and_changing_sizes_are_written(tmp_path: Path) -> None:
