@@ -310,11 +310,19 @@ def _worse_than_baseline(result: Result, stored: Result, checks: Checks) -> Iter
         if mae is None:
             yield f"{name}: no MAE, {old_mae:.3f} in {where}"
         elif mae > old_mae + checks.tolerance_years + ROUNDING_YEARS:
+            now, old = _showing_a_rise(mae, old_mae, checks.tolerance_years)
             yield (
-                f"{name}: MAE {mae:.3f} is more than {checks.tolerance_years:g} above "
-                f"{old_mae:.3f} in {where}"
+                f"{name}: MAE {now} is more than {checks.tolerance_years:g} above {old} in {where}"
             )
     yield from _further_from_ranges(result, stored, checks.tolerance_years, where)
+
+
+def _showing_a_rise(now: float, before: float, tolerance_years: float) -> tuple[str, str]:
+    """Return both with three decimals, or all of them where three hide the rise."""
+    texts = f"{now:.3f}", f"{before:.3f}"
+    if float(texts[0]) > float(texts[1]) + tolerance_years + ROUNDING_YEARS:
+        return texts
+    return str(now), str(before)
 
 
 def _further_from_ranges(
@@ -334,7 +342,10 @@ def _further_from_ranges(
                 f"estimator, {old.n} in {where}: they can't be compared"
             )
         elif ranges.distance_years > old.distance_years + tolerance_years + ROUNDING_YEARS:
+            far, before = _showing_a_rise(
+                ranges.distance_years, old.distance_years, tolerance_years
+            )
             yield (
-                f"{item.name}: {ranges.distance_years:.3f} years to the range is more than "
-                f"{tolerance_years:g} above {old.distance_years:.3f} in {where}"
+                f"{item.name}: {far} years to the range is more than "
+                f"{tolerance_years:g} above {before} in {where}"
             )

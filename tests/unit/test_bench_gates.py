@@ -230,6 +230,15 @@ def test_the_mae_may_rise_by_the_tolerance(
     assert all(reason.startswith(f"hse: MAE {mae:.3f} is more than") for reason in reasons)
 
 
+def test_a_small_rise_is_shown_with_all_its_decimals(
+    result: dict[str, Any], tmp_path: Path
+) -> None:
+    checks = read_checks((), _stored(tmp_path, result), 0.1)
+    result["estimators"][0] = _estimator("hse", 4.1001)
+    (reason,) = checks.failures(whole(result))
+    assert reason.startswith("hse: MAE 4.1001 is more than 0.1 above 4.0 in")
+
+
 def test_fewer_pictures_with_an_age_fail(result: dict[str, Any], tmp_path: Path) -> None:
     checks = read_checks((), _stored(tmp_path, result))
     result["estimators"][0] = _estimator("hse", 3.0, n=3)
