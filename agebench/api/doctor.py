@@ -200,7 +200,7 @@ def _why_no_kind(root: Path) -> str:
         return f"{str(root)!r} holds no picture that can be used: check the path{first}"
     return (
         f"no picture in {str(root)!r} has its age in the name of its file or folder, as in the "
-        f"kinds that are tried ({', '.join(_GUESSED)}): give --dataset, such as --dataset 'names "
+        f"kinds that are tried ({', '.join(_GUESSED)}): give dataset (--dataset), such as 'names "
         "pattern={}_{age}', or instead of the folder a CSV file with the columns path,age, where "
         "0+ stands for an unknown age"
     )

@@ -206,7 +206,7 @@ def _named(candidate: Candidate, name: str | None) -> Candidate:
     try:
         return replace(candidate, spec=replace(candidate.spec, name=name))
     except ValueError as error:
-        raise UsageError(f"--name: {error}") from error
+        raise UsageError(f"name (--name): {error}") from error
 
 
 def candidate_of(name: str, *, flip: Flip) -> Candidate:
@@ -220,7 +220,7 @@ def candidate_of(name: str, *, flip: Flip) -> Candidate:
     if reference.name == "torch" and reference.path is not None:
         return _checkpoint(reference.path, flip=_flip_of(reference, flip=flip))
     if flip:
-        raise UsageError("--flip is for checkpoints of 'agebench train'")
+        raise UsageError("flip (--flip) is for checkpoints of 'agebench train'")
     if reference.name in CAFFE_NETS:
         return _caffe_age_net(reference)
     raise UsageError(
@@ -233,7 +233,9 @@ def _refuse_beside(path: Path, name: str) -> None:
     """Refuse the folder of a checkpoint, or one with options."""
     file, _, options = name.partition(" ")
     if options and user_path(file).is_file():
-        raise UsageError(f"{file} has no options, got {options!r}: --flip averages mirror images")
+        raise UsageError(
+            f"{file} has no options, got {options!r}: flip (--flip) averages mirror images"
+        )
     if path.is_dir() and name not in CAFFE_NETS:
         raise UsageError(
             f"expected a checkpoint, got the folder {path}: name a file such as "
@@ -263,7 +265,7 @@ def _flip_of(reference: Reference, *, flip: Flip) -> Flip:
     except ValueError as error:
         raise UsageError(f"option flip={text!r} of 'torch': {error}") from error
     if flip and not asked:
-        raise UsageError(f"--flip and flip={text} exclude each other: give one of them")
+        raise UsageError(f"flip=True (--flip) and flip={text} exclude each other: give one of them")
     return flip or bool(asked)
 
 

@@ -130,7 +130,8 @@ def report_of(
     if sweeps and "html" not in formats:
         names = ", ".join(str(sweep.path) for sweep in sweeps)
         raise UsageError(
-            f"batch sweeps are only shown on the page: add html to --format for {names}"
+            "batch sweeps are only shown on the page: add html to the formats (--format) for "
+            f"{names}"
         )
     joined = join(list(files))
     folder = files[0].path.parent if out is None else out

@@ -318,8 +318,8 @@ def check_explainable(name: str, estimator: Estimator) -> None:
     if len(spec.views) < 2:
         (view,) = spec.views
         raise UsageError(
-            f"--explain removes one view at a time, but {name!r} uses only {view!r}: name an "
-            "estimator with several views, such as an exported multi-crop model (onnx:FILE)"
+            f"explain (--explain) removes one view at a time, but {name!r} uses only {view!r}: "
+            "name an estimator with several views, such as an exported multi-crop model (onnx:FILE)"
         )
     black = Crops(
         {view: np.zeros((1, *shape.size_hw, 3), np.uint8) for view, shape in spec.views.items()},
@@ -332,7 +332,7 @@ def check_explainable(name: str, estimator: Estimator) -> None:
                 estimator.predict(black.without(view))
         except AgebenchError as error:
             raise UsageError(
-                f"--explain can't remove {view!r}: {name!r} needs it ({error})"
+                f"explain (--explain) can't remove {view!r}: {name!r} needs it ({error})"
             ) from error
 
 

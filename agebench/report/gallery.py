@@ -75,7 +75,8 @@ def check_root(root: Path) -> None:
         exists = False
     if not exists:
         raise UsageError(
-            f"--thumbnails needs the folder of the pictures, but {str(root)!r} is not a folder"
+            "thumbnails (--thumbnails) needs the folder of the pictures, but "
+            f"{str(root)!r} is not a folder"
         )
 
 

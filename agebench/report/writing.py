@@ -44,7 +44,7 @@ def read_columns(text: str, formats: Sequence[str]) -> tuple[str, ...]:
     """
     if not {"md", "tex"} & set(formats):
         raise UsageError(
-            "--columns applies to the tables in md and tex: add one of them to --format"
+            "columns (--columns) are for tables in md and tex: add one to the formats (--format)"
         )
     return _read_names(text, "column", RANKING_COLUMNS)
 

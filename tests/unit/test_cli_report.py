@@ -57,7 +57,7 @@ def test_what_changed_is_said_in_a_line(cli: Cli, write_result: Write, tmp_path:
         (("{a}", "{b}"), 2, "people's guesses"),
         (("{a}", "{a}"), 2, "given twice"),
         (("no/such.json",), 2, "there is no file"),
-        (("{a}", "--thumbnails", "no/such"), 2, "--thumbnails needs the folder"),
+        (("{a}", "--thumbnails", "no/such"), 2, "(--thumbnails) needs the folder"),
         (("{a}", "--out", "{a}"), 2, "can't be created: expected a folder, got a file"),
         (("{a}", "--fail-if", "mae>5"), 1, "poor"),
         ((), 2, "Missing argument"),
@@ -203,7 +203,7 @@ def test_the_ranking_has_the_columns_that_a_paper_wants(cli: Cli, write_result: 
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--columns", "mae"), "--columns applies to the tables in md and tex"),
+        (("--columns", "mae"), "(--columns) are for tables in md and tex"),
         (("--columns", "mea", "--format", "tex"), "unknown column 'mea': did you mean"),
         (("--columns", " ,", "--format", "md"), "expected a column, got none"),
     ],

@@ -283,7 +283,10 @@ def test_what_can_not_be_guessed_is_told_in_its_own_words(tmp_path: Path) -> Non
     for name, sentence in (
         ("nix", "there is no file or folder"),
         ("notes", "holds no picture"),
-        ("photos", r"no picture in .* has its age in the name .* give --dataset, such as"),
+        (
+            "photos",
+            r"no picture in .* has its age in the name .* give dataset .--dataset., such as",
+        ),
         ("photos/holiday.jpg", "is a picture: give a CSV file"),
     ):
         with pytest.raises(DatasetError, match=sentence):

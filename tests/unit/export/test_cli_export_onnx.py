@@ -94,9 +94,12 @@ def test_an_estimator_is_exported_and_compared_on_real_faces(
         (("caffe-age-net", "--dataset", "sample", "--no-check"), "--no-check"),
         (("torch:x.safetensors", "nonsense=1"), "'nonsense' is not part of an exported"),
         (("torch:x.safetensors", "flip=perhaps"), "option flip='perhaps' of 'torch'"),
-        (("torch:x.safetensors", "flip=no", "--flip"), "--flip and flip=no exclude each other"),
+        (
+            ("torch:x.safetensors", "flip=no", "--flip"),
+            "flip=True (--flip) and flip=no exclude each other",
+        ),
         (("torch:x.safetensors", "flip=no", "--flip-views", "face"), "exclude each other"),
-        (("caffe-age-net", "--flip-views", "face"), "--flip is for checkpoints"),
+        (("caffe-age-net", "--flip-views", "face"), "(--flip) is for checkpoints"),
         (
             ("--export-detector", "yoloface-500k", "--flip-views", "face"),
             "--flip-views is not for detectors",
