@@ -19,13 +19,12 @@ from agebench.harness.contents_setup import Dataset, Spec
 from agebench.harness.contents_statistics import Analysed, Analysis, Pair
 from agebench.harness.reading import ResultFile
 from agebench.harness.scores import RangeScore, classes_at, errors_at, people_at, ranges_at
-from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.metrics.common_pictures import LEAST_ANSWERED, common_pictures
 from agebench.metrics.error_summary import ErrorSummary
 from agebench.metrics.intervals import people_in
 from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.report.join_checks import require_comparable, require_consistent_figures
-from agebench.types import Floats, plain
+from agebench.types import AgeBins, Floats
 from agebench.util.arrays import Bools
 
 
@@ -43,8 +42,8 @@ class Entry:
         errors: over the pictures that all entries gave an age for; None if not available.
         ranges: against labels that are ranges, over the pictures with such labels that all entries
             gave an age for; None if the labels are not ranges.
-        classes: how often its class was right there, labels that are ranges included; None for an
-            estimator without the classes of Adience.
+        classes: how often its own class was right there, labels that are ranges included; None for
+            an estimator without classes.
         analysis: its part of the analysis; None if it was not available.
         contamination: why it gets no verdict; "" if it is not contaminated.
     """
@@ -59,6 +58,11 @@ class Entry:
     classes: ClassAccuracy | None
     analysis: Analysed | None
     contamination: str = ""
+
+    @property
+    def own_classes(self) -> AgeBins | None:
+        """The classes that it answers with; None for an estimator without."""
+        return _bins(self.content.spec)
 
     @property
     def mae_years(self) -> float | None:
@@ -288,9 +292,20 @@ def _labels(results: Sequence[ResultFile]) -> dict[tuple[int, str], str]:
 def _columns(result: ResultFile) -> Columns:
     """Return the predicted ages by estimator, with the columns of the pictures."""
     try:
-        return columns_of(result.pictures, [item.name for item in result.estimators])
+        found = columns_of(result.pictures, [item.name for item in result.estimators])
+        for item in result.estimators:
+            classes, largest = (
+                _bins(item.spec),
+                found.answers[item.name].class_index.max(initial=-1),
+            )
+            if classes is not None and largest >= len(classes):
+                raise ValueError(
+                    f"expected at most {len(classes) - 1} as class_index of {item.name!r}, which "
+                    f"has {len(classes)} classes, got {largest}"
+                )
     except ValueError as error:
         raise AgebenchError(f"{result.path} is not a result: {error}") from error
+    return found
 
 
 def _common(predictions: Iterable[Floats], minimum: float) -> Bools:
@@ -314,19 +329,26 @@ def _scores(
     answers: EstimatorAnswers,
     common: Bools,
 ) -> _Scores:
-    adience = item.spec is not None and plain(item.spec.classes) == plain(ADIENCE_CLASSES)
     if not item.available:
         return {"errors": None, "ranges": item.ranges, "classes": None}
     if len(results) == 1:
-        classes = item.classes if adience else None
-        return {"errors": item.errors, "ranges": item.ranges, "classes": classes}
+        return {"errors": item.errors, "ranges": item.ranges, "classes": item.classes}
     # One that is not ranked has no figures on these pictures.
     rows = common if answers.answered[common].all() else np.zeros_like(common)
     return {
         "errors": errors_at(columns, answers, rows),
         "ranges": ranges_at(columns, answers, rows),
-        "classes": classes_at(columns, answers, rows, ADIENCE_CLASSES if adience else None),
+        "classes": classes_at(columns, answers, rows, _bins(item.spec)),
     }
+
+
+def _bins(spec: Spec | None) -> AgeBins | None:
+    if spec is None or spec.classes is None:
+        return None
+    lows, highs = (
+        tuple(int(year) for year in ends) for ends in (spec.classes.lows, spec.classes.highs)
+    )
+    return AgeBins(lows, highs)
 
 
 def _remarks(results: Sequence[ResultFile], common: int) -> Iterable[str]:

@@ -41,6 +41,7 @@ from agebench.report.rows_errors import (
     HEAT_END_YEARS,
     class_grid,
     group_grids,
+    own_class_grid,
     pair_grid,
     range_grid,
     small_groups,
@@ -219,10 +220,10 @@ def _analysis(joined: Joined) -> Iterator[Section]:
         legend=legend(joined) if figures else (),
         grids=threshold_grids(joined),
     )
-    classes = class_grid(joined)
-    if classes is not None:
-        paragraphs = ["0-2, 4-6, 8-12, 15-20, 25-32, 38-43, 48-53 and 60-100 years."]
-        yield Section("classes", "Age classes", paragraphs, grids=[classes])
+    classes = _not_none(class_grid(joined), own_class_grid(joined))
+    if classes:
+        paragraphs = ["Adience's: 0-2, 4-6, 8-12, 15-20, 25-32, 38-43, 48-53 and 60-100 years."]
+        yield Section("classes", "Age classes", paragraphs, grids=classes)
 
 
 def _latency(joined: Joined) -> Iterator[Section]:

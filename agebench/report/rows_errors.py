@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TypeGuard
 
 from agebench.harness.contents_statistics import Group, Pair
+from agebench.metrics.age_classes import ADIENCE_CLASSES
 from agebench.metrics.label_accuracy import ClassAccuracy
 from agebench.metrics.number_format import NONE, bounds, number, percent, signed
 from agebench.report.grid import Cell, Column, Grid
@@ -170,25 +171,41 @@ def adience_accuracy(entry: Entry) -> ClassAccuracy | None:
     Labels that are ranges have a class too, but no mean error.
     """
     by_known_age = entry.analysis.buckets if entry.analysis else None
-    classes = by_known_age if _has_class(by_known_age) else entry.classes
+    stated = entry.classes if entry.own_classes == ADIENCE_CLASSES else None
+    classes = by_known_age if _has_class(by_known_age) else stated
     return classes if _has_class(classes) else None
 
 
 def class_grid(joined: Joined) -> Grid | None:
     """Return how often the Adience class, or an adjacent one, was right; None if never known."""
-    rows = []
-    for entry in joined.entries:
-        classes = adience_accuracy(entry)
-        if classes is not None:
-            counts = (classes.n, classes.n_in_gap, classes.n_unclassified)
-            rows.append(
-                [
-                    name_cell(joined, entry),
-                    Cell(percent(classes.exact), classes.exact),
-                    Cell(percent(classes.one_off), classes.one_off),
-                    *(Cell(f"{count:,}", count) for count in counts),
-                ]
-            )
+    found = [(entry, adience_accuracy(entry)) for entry in joined.entries]
+    return _class_grid("The eight Adience classes", joined, found)
+
+
+def own_class_grid(joined: Joined) -> Grid | None:
+    """Return the same of estimators with classes of their own; None if there are none."""
+    found = [
+        (entry, entry.classes) for entry in joined.entries if entry.own_classes != ADIENCE_CLASSES
+    ]
+    return _class_grid("Classes of their own", joined, found)
+
+
+def _class_grid(
+    title: str, joined: Joined, found: Iterable[tuple[Entry, ClassAccuracy | None]]
+) -> Grid | None:
+    rows = [
+        [
+            name_cell(joined, entry),
+            Cell(percent(classes.exact), classes.exact),
+            Cell(percent(classes.one_off), classes.one_off),
+            *(
+                Cell(f"{count:,}", count)
+                for count in (classes.n, classes.n_in_gap, classes.n_unclassified)
+            ),
+        ]
+        for entry, classes in found
+        if _has_class(classes)
+    ]
     columns = (
         Column("estimator", numeric=False),
         Column("right class, %"),
@@ -197,7 +214,7 @@ def class_grid(joined: Joined) -> Grid | None:
         Column("in a gap", hint="true age between classes: not counted"),
         Column("without a class", hint="counted as wrong"),
     )
-    return Grid("The eight Adience classes", columns, rows, sortable=True) if rows else None
+    return Grid(title, columns, rows, sortable=True) if rows else None
 
 
 def range_grid(joined: Joined) -> Grid | None:

@@ -18,7 +18,13 @@ from agebench.report.grid import Cell, Grid
 from agebench.report.joining import Entry, Joined, letter
 from agebench.report.opening import answer, false_adult_grid
 from agebench.report.rows_analysis import change_grid, latency_grid
-from agebench.report.rows_errors import class_grid, group_grids, pair_grid, range_grid
+from agebench.report.rows_errors import (
+    class_grid,
+    group_grids,
+    own_class_grid,
+    pair_grid,
+    range_grid,
+)
 from agebench.report.rows_ranking import ranking
 from agebench.util.files import csv_line
 
@@ -33,6 +39,7 @@ def grids(joined: Joined, columns: Sequence[str] | None = None) -> list[Grid]:
         change_grid(changes(joined)),
         *group_grids(joined),
         class_grid(joined),
+        own_class_grid(joined),
         latency_grid(joined),
     ]
     return [grid for grid in found if grid is not None]

@@ -19,7 +19,7 @@ from agebench.metrics.number_format import NONE, bounds, number, p_value, percen
 from agebench.report.grid import Cell, Column, Grid
 from agebench.report.joining import Entry, Joined
 from agebench.report.rows_analysis import runtime_cell
-from agebench.report.rows_errors import adience_accuracy, range_grid
+from agebench.report.rows_errors import adience_accuracy, own_class_grid, range_grid
 from agebench.report.terminal_ranking import in_ascii
 from agebench.timing.latency import OWN_STAGES, StageTimes
 
@@ -64,7 +64,7 @@ def grid_table(grid: Grid) -> Table:
 
 def full_grids(joined: Joined) -> Iterator[Grid]:
     """Yield the tables of a result, without empty ones."""
-    for make in (_pairs, _fractions, _decades, range_grid, _counts, _times):
+    for make in (_pairs, _fractions, _decades, range_grid, own_class_grid, _counts, _times):
         grid = make(joined)
         if grid is not None:
             yield grid

@@ -21,7 +21,7 @@ from agebench.report.changes import changes, circumstances
 from agebench.report.escaping import markdown
 from agebench.report.joining import join
 from agebench.report.rows_analysis import faster_grid
-from agebench.report.rows_errors import class_grid
+from agebench.report.rows_errors import class_grid, own_class_grid
 from agebench.report.tables import as_csv, as_markdown
 from agebench.types import AgeBins, plain
 
@@ -269,7 +269,7 @@ def test_joined_classes_are_adiences_on_what_all_ranked_have(
         content["estimators"][0]["spec"]["classes"] = plain(classes)
         for at, image in enumerate(content["pictures"]):
             image["true_range"] = [25, 29]
-            image["predictions"][name]["class_index"] = 4 if at < 40 else 2
+            image["predictions"][name]["class_index"] = (4 if at < 40 else 2) % len(classes)
             if at < gap:
                 image["predictions"] = {}
         files.append(write_result(name, content=content))
@@ -278,7 +278,23 @@ def test_joined_classes_are_adiences_on_what_all_ranked_have(
     assert grid is not None
     rows = [[cell.text for cell in row] for row in grid.rows]
     assert rows == [["eight", "42.9", "42.9", "35", "0", "0"]]
+    own = own_class_grid(joined)
+    assert own is not None
+    assert [[cell.text for cell in row] for row in own.rows] == [
+        ["decades", "0.0", "100.0", "35", "0", "0"]
+    ]
     assert [entry.ranges for entry in joined.entries if entry.label == "few"] == [None]
+
+
+@pytest.mark.parametrize("classes", [AgeBins((0, 20), (19, 29)), {"lows": [30], "highs": [20]}])
+def test_a_class_that_there_is_not_is_no_result(
+    write_result: Write, make_result: Make, classes: Any
+) -> None:
+    content = make_result({"a": AGES})
+    content["estimators"][0]["spec"]["classes"] = plain(classes)
+    content["pictures"][3]["predictions"]["a"]["class_index"] = 2
+    with pytest.raises(AgebenchError, match="is not a result: "):
+        join([read_result(write_result(content=content))])
 
 
 def test_a_range_that_runs_downwards_is_no_result(write_result: Write, make_result: Make) -> None:
