@@ -162,7 +162,7 @@ def test_wrong_protocols_are_refused_before_anything_runs(
         ("\0", "neither a protocol"),
         ("holdout seeds=3", "did you mean 'seed'"),
         ("holdout seed=x", "seed=x"),
-        ("holdout extra", "not a protocol|has no name"),
+        ("holdout extra", "is not a name with options"),
         ("utkface-full", "for the data set 'utkface', got 'tiny'"),
     ):
         with pytest.raises(UsageError, match=message):
