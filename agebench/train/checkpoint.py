@@ -191,8 +191,10 @@ def shared_settings(settings: TrainSettings) -> dict[str, Any]:
     """Return settings for files that are passed on: only the last part of paths is kept."""
     values = plain_settings(settings)
     values["start"] = without_folders(values["start"])
-    for name in ("root", "protocol"):
-        values["data"][name] = without_folders(values["data"][name])
+    data = values["data"]
+    tables = [(data, "root"), (data, "protocol"), (values["teacher"], "file")]
+    for table, name in (*tables, *((extra, "root") for extra in data["extra"].values())):
+        table[name] = without_folders(table[name])
     return values
 
 

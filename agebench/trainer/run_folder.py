@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -56,11 +57,13 @@ FREE_SETTINGS = frozenset(
         *("device", "checkpoint_minutes", "epochs", "data.decode_threads"),
         # Only used before the first step and may be omitted later; `_check_start` compares it.
         "start",
-        # Paths of the pictures, which are compared by name and content.
-        *("data.root", "data.protocol"),
+        # Paths of the pictures and of a teacher's answers, which are compared by content.
+        *("data.root", "data.extra.*.root", "data.protocol", "teacher.file"),
     }
 )
-"""Settings that may differ when a run is resumed."""
+"""Settings that may differ when a run is resumed; "*" stands for an extra data set's name."""
+
+_EXTRA = re.compile(r"^data\.extra\.\w+\.")
 
 
 @contextmanager
@@ -172,7 +175,8 @@ def _check_settings(settings: TrainSettings, saved: TrainSettings) -> None:
     """Check that the settings are those that the run was started with."""
     current, recorded = (_flat(plain_settings(values)) for values in (settings, saved))
     for key in sorted(current.keys() | recorded.keys()):
-        if key not in FREE_SETTINGS and current.get(key) != recorded.get(key):
+        free = _EXTRA.sub("data.extra.*.", key) in FREE_SETTINGS
+        if not free and current.get(key) != recorded.get(key):
             raise UsageError(
                 f"the run in this folder was started with other settings ({key!r} was "
                 f"{recorded.get(key)!r:.60}, is {current.get(key)!r:.60}): use the same settings, "

@@ -280,6 +280,12 @@ def test_a_run_on_two_sets_with_a_teacher(
     with (out / LEFT_OUT_FILE).open(newline="") as file:
         rows = {row["picture"]: row["reason"] for row in csv.DictReader(file)}
     assert "the same picture as p03.png" in rows["more/p00.png"]
+    for name in ("best.safetensors", "evaluation.json"):
+        assert str(tmp_path).encode() not in (out / name).read_bytes()
+    # Both may lie elsewhere when it is resumed.
+    root, teacher = root.rename(tmp_path / "moved"), teacher.rename(tmp_path / "t.safetensors")
+    given = ("--set", _sources(root), "--set", f'teacher.file="{teacher}"')
+    assert _train(age_list, out, *given) == 0
     capfd.readouterr()
     # Another teacher under the same name is noticed.
     _answers(age_list, teacher, shift=1)
