@@ -151,7 +151,12 @@ def _default_views() -> Mapping[str, ViewSettings]:
     }
 
 
-_VIEW_NAME = re.compile("[a-z][a-z0-9_]*")
+_VIEW_NAME = re.compile("[a-z][a-z0-9_]{0,63}")
+_TAKEN = frozenset({"present", "age", "probabilities", "shares"})
+"""Names of other values in exported files, see `agebench.runtimes.onnx_metadata`."""
+
+MAX_VIEWS = 16
+"""As there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,12 +191,16 @@ class ModelSettings:
         object.__setattr__(self, "views", frozen_mapping(self.views))
         if not self.views:
             raise ValueError("a model needs at least one view")
+        if len(self.views) > MAX_VIEWS:
+            raise ValueError(f"a model has at most {MAX_VIEWS} views, got {len(self.views)}")
         for name in self.views:
             if not _VIEW_NAME.fullmatch(name):
                 raise ValueError(
-                    f"a view's name must consist of lower-case letters, digits and '_', "
-                    f"got {name!r}"
+                    "a view's name must consist of at most 64 lower-case letters, digits and "
+                    f"'_', got {name!r}"
                 )
+            if name in _TAKEN:
+                raise ValueError(f"a view can't be called {name!r} in exported files: rename it")
         require_range(self, ("dense",), 1, 65_536)
         if not 0 <= self.youngest < self.oldest <= 120:
             raise ValueError(

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from agebench.errors import UsageError
+from agebench.runtimes.onnx_metadata import AGE, MAX_VIEWS, PRESENT, PROBABILITIES
 from agebench.train.model_settings import BackboneSettings, ModelSettings, ViewSettings
 from agebench.train.sections import AugmentSettings, FilterSettings, no_augmentation
 from agebench.train.settings import TrainSettings, read_settings, settings_from
 from agebench.types import plain
 
+MANY_VIEWS = ", ".join(f"v{number} = {{region = 'face'}}" for number in range(MAX_VIEWS + 1))
 TOML = """
 epochs = 7
 [data]
@@ -116,6 +118,12 @@ def test_texts_are_taken_as_they_are() -> None:
         ("model.views={}", "at least one view"),
         ("model.views={'a b' = {region = 'face'}}", "lower-case letters"),
         ("model.views={'a.b' = {region = 'face'}}", "lower-case letters"),
+        (f"model.views={{{'a' * 65} = {{region = 'face'}}}}", "at most 64 lower-case letters"),
+        *(
+            (f"model.views={{{name} = {{region = 'face'}}}}", f"can't be called '{name}'")
+            for name in (PRESENT, AGE, PROBABILITIES, "shares")
+        ),
+        (f"model.views={{{MANY_VIEWS}}}", "at most 16 views, got 17"),
         ("model.views={face = {}}", "model.views.face.region is missing"),
         ("model.views={face = {region = 'chin'}}", "unknown region 'chin'"),
         ("model.views={face = {region = 'face', margin = -0.7}}", "margin"),
