@@ -194,7 +194,7 @@ def main() -> None:
         raise SystemExit("expected a run whose loss is over bins: coral's outputs are questions")
     model = build_network(saved.settings.model, spec.head).eval()
     model.load_state_dict(dict(saved.averaged))
-    data = replace(saved.settings.data, root=args.root)
+    data = replace(saved.settings.data, root=args.root, extra={})
     pictures = TrainingPictures.of(replace(saved.settings, data=data), no_progress)
     raw = {
         name: (outputs_of(model, rows, mirror=not args.no_mirror), torch.from_numpy(rows.ages))

@@ -31,6 +31,7 @@ from agebench.train.sections import LossSettings  # noqa: E402
 from agebench.trainer.pictures import TrainingPictures, join_faces  # noqa: E402
 from agebench.trainer.run_folder import LEFT_OUT_FILE  # noqa: E402
 from agebench.trainer.teacher import read_teacher_answers, with_answers, write_answers  # noqa: E402
+from tests.unit.scripts import load_script  # noqa: E402
 
 YEARS = torch.arange(0, 117).float()
 
@@ -254,7 +255,10 @@ def _answers(age_list: Path, file: Path, shift: int = 0) -> Path:
 
 
 def test_a_run_on_two_sets_with_a_teacher(
-    age_list: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    age_list: Path,
+    tmp_path: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     root = _extra(age_list, tmp_path / "more", ("p00.png", "p01.png"))
     shutil.copy(age_list / "p03.png", root / "p00.png")  # validates
@@ -282,6 +286,14 @@ def test_a_run_on_two_sets_with_a_teacher(
     assert "the same picture as p03.png" in rows["more/p00.png"]
     for name in ("best.safetensors", "evaluation.json"):
         assert str(tmp_path).encode() not in (out / name).read_bytes()
+    # `calibrate` lists the run's own pictures alone.
+    script, listed = load_script("benchmarks.calibrate"), list[object]()
+    monkeypatch.setattr("sys.argv", ["calibrate", str(out), "--root", str(age_list)])
+    with monkeypatch.context() as patch:
+        patch.setattr(TrainingPictures, "of", lambda wanted, _: listed.append(wanted.data.extra))
+        with pytest.raises(AttributeError):  # it has no pictures
+            script.main()
+    assert listed == [{}]
     # Both may lie elsewhere when it is resumed.
     root, teacher = root.rename(tmp_path / "moved"), teacher.rename(tmp_path / "t.safetensors")
     given = ("--set", _sources(root), "--set", f'teacher.file="{teacher}"')
