@@ -38,7 +38,7 @@ class TrainSettings:
             on one bootstrap sample.
         passes: times that an epoch goes through its sample.
         batch: pictures per step, over all processes.
-        seed: of all random numbers.
+        seed: of all random numbers but the samples of epochs (`bootstrap.seed`).
         device: "cpu" or "cuda".
         precision: "float32", or "bf16" for mixed precision.
         flip_average: validation averages the predictions for each picture and its mirror image.
