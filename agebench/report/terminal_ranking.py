@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import takewhile
 
 import numpy as np
 from rich.cells import cell_len, set_cell_size
@@ -68,15 +69,32 @@ def ranking_lines(joined: Joined, width: int = DEFAULT_WIDTH) -> Iterator[Text]:
     room = min(longest, width - sum(column.width + _GAP for column in kept))
     head = [column.title.rjust(column.width) for column in kept]
     yield Text((" " * _GAP).join([set_cell_size("estimator", room), *head]).rstrip(), "underline")
+    short = told_apart(names, room)
     for row, entry in enumerate(entries):
         cells = [column.cells[row].rjust(column.width) for column in kept]
-        name = set_cell_size(without_middle(names[row], room), room)
+        name = set_cell_size(short[row], room)
         yield Text((" " * _GAP).join([name, *cells]).rstrip())
         yield from _cautions(joined, entry, width)
     omitted = "; ".join(column.title for column in columns if column not in kept)
     if omitted:
         hint = f"Too narrow for {omitted}. A wider terminal shows these columns."
         yield from map(Text, textwrap.wrap(hint, width))
+
+
+def told_apart(names: Sequence[str], room: int) -> list[str]:
+    """Return names as `without_middle`; those that would look alike lose the end that they share.
+
+    >>> told_apart(["torch:RUN1/best.safetensors", "torch:RUN2/best.safetensors"], 20)
+    ['torch:RUN1..', 'torch:RUN2..']
+    """
+    short = [without_middle(name, room) for name in names]
+    for look in {text for text in short if short.count(text) > 1}:
+        alike = [row for row, text in enumerate(short) if text == look]
+        ends = zip(*(names[row][:0:-1] for row in alike), strict=False)
+        shared = len(list(takewhile(lambda letters: len(set(letters)) == 1, ends)))
+        for row in alike:
+            short[row] = f"{without_middle(names[row][:-shared], room - 2)}.."
+    return short
 
 
 def without_middle(name: str, room: int) -> str:

@@ -63,6 +63,15 @@ def test_a_long_name_loses_its_middle_and_not_its_ends(joined: Joined) -> None:
     assert any(line.startswith(LONG) for line in wide)
 
 
+def test_runs_whose_names_end_alike_are_told_apart(write_result: Write, make_result: Make) -> None:
+    runs = {
+        f"torch:/home/me/runs/{name}/best.safetensors": AGES + 2 for name in ("first", "second")
+    }
+    joined = join([read_result(write_result(content=make_result({**runs, "a": AGES})))])
+    names = [line.plain.split()[0] for line in ranking_lines(joined, 80)]
+    assert {name[-8:] for name in names if name.startswith("torch")} == {"/first..", "second.."}
+
+
 def test_a_caution_stands_below_its_row(joined: Joined) -> None:
     lines = [line.plain for line in ranking_lines(joined, 80)]
     at = next(at for at, line in enumerate(lines) if line.startswith("cheat"))
