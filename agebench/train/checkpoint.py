@@ -25,7 +25,13 @@ from torch import Tensor
 from agebench.errors import WeightsError
 from agebench.modelfiles.downloads import stub_in
 from agebench.train.settings import TrainSettings, settings_from
-from agebench.train.stability import DivergedError, EpochRecord, history_from_json, history_to_json
+from agebench.train.stability import (
+    DIVERGED,
+    DivergedError,
+    EpochRecord,
+    history_from_json,
+    history_to_json,
+)
 from agebench.types import LABEL_KINDS, LabelKind, plain
 from agebench.util.files import write_whole
 from agebench.util.private_paths import without_folders
@@ -169,8 +175,7 @@ class Checkpoint:
                 array = arrays[f"{group}/{name}"] = value.detach().cpu().contiguous().numpy()
                 if array.dtype.kind == "f" and not np.isfinite(array).all():
                     raise DivergedError(
-                        f"{group} {name!r} is not finite: training has diverged; lower "
-                        f"optim.learning_rate; {path} was not changed"
+                        f"{group} {name!r} is not finite, so {path} was not changed: {DIVERGED}"
                     )
         settings = shared_settings(self.settings)
         head = {"settings": settings, "state": self.state, "about": self.about}

@@ -16,7 +16,7 @@ from agebench.train.formulas import decode
 from agebench.train.losses import LossSpec
 from agebench.train.networks import AgeNetwork
 from agebench.train.settings import TrainSettings
-from agebench.train.stability import DivergedError
+from agebench.train.stability import DIVERGED, DivergedError
 from agebench.types import Floats
 
 BATCH = 256
@@ -78,8 +78,5 @@ def validation_mae(
     """
     years = predicted_years(model, faces, spec, settings)
     if not np.isfinite(years).all():
-        raise DivergedError(
-            "the network predicts ages that are not finite: training has diverged; lower "
-            "optim.learning_rate; earlier checkpoints are intact"
-        )
+        raise DivergedError(f"the network predicts ages that are not finite: {DIVERGED}")
     return mae(faces.ages, years)

@@ -36,7 +36,7 @@ from agebench.train.optimiser import (
     stage_of,
 )
 from agebench.train.settings import TrainSettings
-from agebench.train.stability import Decision, DivergedError, EpochRecord, extended
+from agebench.train.stability import DIVERGED, Decision, DivergedError, EpochRecord, extended
 
 LAST_FILE = "last.safetensors"
 BEST_FILE = "best.safetensors"
@@ -376,7 +376,5 @@ class Trainer:
 
 def _diverged(what: str, value: float, state: RunState) -> DivergedError:
     return DivergedError(
-        f"the {what} is {value} at step {state.step} of epoch {len(state.history)}: training has "
-        "diverged; lower optim.learning_rate or optim.clip_norm; earlier "
-        "checkpoints are intact"
+        f"the {what} is {value} at step {state.step} of epoch {len(state.history)}: {DIVERGED}"
     )

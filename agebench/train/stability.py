@@ -45,12 +45,16 @@ class DivergedError(AgebenchError):
     """A loss or the validation error is not finite: the run can't continue."""
 
 
+DIVERGED = (
+    "training has diverged: start a new run with a lower optim.learning_rate or a smaller "
+    "optim.clip_norm, from an earlier checkpoint if there is one (--set start=FILE)"
+)
+"""What to do about it: a run can't be resumed with other settings."""
+
+
 def _finite(name: str, value: float, where: str) -> None:
     if not math.isfinite(value):
-        raise DivergedError(
-            f"{name} is {value} {where}: training has diverged; resume from the last checkpoint "
-            "with a lower learning rate or a smaller optim.clip_norm"
-        )
+        raise DivergedError(f"{name} is {value} {where}: {DIVERGED}")
 
 
 @dataclass(frozen=True, slots=True)
