@@ -93,7 +93,8 @@ def told_apart(names: Sequence[str], room: int) -> list[str]:
         ends = zip(*(names[row][:0:-1] for row in alike), strict=False)
         shared = len(list(takewhile(lambda letters: len(set(letters)) == 1, ends)))
         for row in alike:
-            short[row] = f"{without_middle(names[row][:-shared], room - 2)}.."
+            kept = names[row][: len(names[row]) - shared]
+            short[row] = f"{without_middle(kept, room - 2)}.."
     return short
 
 
