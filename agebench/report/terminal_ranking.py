@@ -106,8 +106,8 @@ def without_middle(name: str, room: int) -> str:
     """
     if cell_len(name) <= room:
         return name
-    left = (room - 2) // 2
-    right = room - 2 - left
+    left = max(0, room - 2) // 2
+    right = max(0, room - 2) - left
     head, tail = name, name
     while cell_len(head) > left:
         head = head[:-1]
