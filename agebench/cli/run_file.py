@@ -11,9 +11,11 @@ from typing import Any
 import click
 
 from agebench.errors import UsageError, error_text, suggestion
+from agebench.estimators.toml_reader import MAX_FILE_BYTES, require_toml
 from agebench.references import user_path
 from agebench.util.files import check_target, write_whole
 from agebench.util.private_paths import without_home
+from agebench.util.regular_files import open_regular
 
 RUN_FILE = "run.toml"
 
@@ -56,12 +58,15 @@ def read_run_file(path: str | Path, command: click.Command) -> dict[str, Any]:
             the wrong type.
     """
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        with open_regular(path) as file:
+            text = file.read(MAX_FILE_BYTES + 1)
+        require_toml(Path(path), text, most_dots=1000)  # a line may list all estimators
+        content = tomllib.loads(text.decode("utf-8"))
     except OSError as error:
         raise UsageError(
             f"--config {path} can't be read: {error.strerror or error}: check the path"
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"--config {path} can't be read: {error_text(error)}") from error
     known = {_key(item): item for item in _params(command)}
     found: dict[str, Any] = {}

@@ -43,7 +43,7 @@ def read_toml(
             raise UsageError(f"{path}: expected a TOML file, {found}")
         with open_regular(path) as file:
             content = file.read(MAX_FILE_BYTES + 1)
-        _require_toml(path, content)
+        require_toml(path, content)
         values = tomllib.loads(content.decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: can't be read: {error.strerror}") from error
@@ -57,8 +57,8 @@ def read_toml(
         raise UsageError(f"{path}: {error}") from error
 
 
-def _require_toml(path: Path, content: bytes) -> None:
-    """Refuse files that are not worth parsing.
+def require_toml(path: Path, content: bytes, most_dots: int = MAX_LINE_DOTS) -> None:
+    """Refuse files that are not worth parsing, by their first `MAX_FILE_BYTES` + 1 bytes.
 
     Raises:
         UsageError: it is too long, is a web page or pointer, or would take too long.
@@ -68,5 +68,5 @@ def _require_toml(path: Path, content: bytes) -> None:
         raise UsageError(f"{path} is {stub}: download the file itself")
     if len(content) > MAX_FILE_BYTES:
         raise UsageError(f"{path}: longer than {MAX_FILE_BYTES} bytes, expected a TOML file")
-    if max(line.count(b".") for line in content.split(b"\n")) > MAX_LINE_DOTS:
-        raise UsageError(f"{path}: a line has more than {MAX_LINE_DOTS} dots: split it")
+    if max(line.count(b".") for line in content.split(b"\n")) > most_dots:
+        raise UsageError(f"{path}: a line has more than {most_dots} dots: split it")

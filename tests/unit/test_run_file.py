@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tomllib
@@ -67,6 +68,8 @@ def test_what_is_typed_goes_before_the_file(cli: Cli, tmp_path: Path) -> None:
         ('out = "x"', "unknown option 'out'"),
         ("limit =", "can't be read: TOMLDecodeError"),
         ("limit = -1", "limit must be at least 1, got -1"),
+        ("limit = " + "[" * 9000, "x.toml can't be read: RecursionError"),
+        ("a" + ".a" * 30_000 + " = 1", "a line has more than 1000 dots: split it"),
     ],
 )
 def test_a_file_that_is_wrong_is_refused_in_a_sentence(
@@ -80,6 +83,11 @@ def test_a_file_that_is_wrong_is_refused_in_a_sentence(
     code, _, err = cli("compare", "--config", tmp_path / "none.toml")
     assert code == 2
     assert "none.toml can't be read: No such file or directory: check the path" in err
+    config.write_bytes(bytes(70_000))
+    code, _, err = cli("compare", "--config", config)
+    assert (code, "longer than 65536 bytes" in err) == (2, True)
+    code, _, err = cli("compare", "--config", os.devnull)
+    assert (code, "it is not a regular file" in err) == (2, True)
 
 
 def test_faces_are_found_once(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
