@@ -43,6 +43,7 @@ from agebench.types import (
     ViewSpec,
 )
 from agebench.util.checks import number_in
+from agebench.util.files import read_whole
 
 Faces: TypeAlias = Literal["largest", "all"]
 
@@ -209,12 +210,12 @@ def _settings(path: Path) -> tuple[dict[str, ViewSpec], DatasetSpec]:
     try:
         if path.exists() and not path.is_file():
             raise DatasetError(f"{path} is not a regular file: prepare it again")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise DatasetError(
-            f"there is no {path}: expected a folder that 'agebench prepare' has finished; "
-            "give its command again to finish it"
-        ) from error
+        if not path.exists():
+            raise DatasetError(
+                f"there is no {path}: expected a folder that 'agebench prepare' has finished; "
+                "give its command again to finish it"
+            )
+        content = json.loads(read_whole(path, "such settings", 1_000_000))
     except (OSError, ValueError, RecursionError) as error:
         raise DatasetError(f"{path} can't be read: {error}; prepare it again") from error
     try:

@@ -19,6 +19,7 @@ from agebench.prepare.store import WORK_FOLDER
 from agebench.protocols import Dataset, FaceDetector
 from agebench.references import called
 from agebench.types import Sample, plain
+from agebench.util.files import read_whole
 from agebench.vision.opencv import cv2
 
 _SHOWN = 3
@@ -117,9 +118,9 @@ def finished_settings(out: Path) -> dict[str, Any] | None:
     try:
         if path.exists() and not path.is_file():
             raise AgebenchError(f"{path} is not a regular file: give another --out")
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        if not path.exists():
+            return None
+        content = json.loads(read_whole(path, "such settings", 1_000_000))
     except (OSError, ValueError, RecursionError) as error:
         raise AgebenchError(f"{path} can't be read: {error}; give another --out") from error
     known = isinstance(content, dict) and content.get("schema_version") == SCHEMA_VERSION

@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from PIL import Image as PillowImage
 
 from agebench.datasets import fgnet, prepared, utkface
 from agebench.datasets.prepared import PreparedSet
-from agebench.errors import DatasetError, UsageError
+from agebench.errors import AgebenchError, DatasetError, UsageError
+from agebench.prepare.identity import finished_settings
 from agebench.prepare.run import prepare
 from agebench.prepare.settings import PrepareSettings
 from agebench.protocols import Dataset
@@ -242,6 +244,19 @@ def test_settings_that_are_not_ours_are_refused(out: Path, content: str) -> None
     (out / "prepare.json").write_text(content)
     with pytest.raises(DatasetError, match="prepare it again"):
         prepared.load(out)
+
+
+@pytest.mark.skipif(not Path("/proc/version").exists(), reason="needs /proc")
+@pytest.mark.parametrize("read", [prepared.load, finished_settings])
+def test_settings_are_a_small_file(read: Any, out: Path) -> None:
+    file = out / "prepare.json"
+    file.write_bytes(b" " * 1_000_001)
+    with pytest.raises(AgebenchError, match="more than 1,000,000 bytes"):
+        read(out)
+    file.unlink()
+    file.symlink_to("/proc/version")
+    with pytest.raises(AgebenchError, match="not a regular file"):
+        read(out)
 
 
 def test_what_is_not_finished_or_no_such_folder_is_refused(out: Path, tmp_path: Path) -> None:
