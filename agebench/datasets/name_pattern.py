@@ -6,6 +6,7 @@ exactly.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -25,7 +26,10 @@ KINDS: Mapping[str, str] = {
 """Kinds of fields: any text, digits, letters, a year, and a date as year-month-day."""
 
 MAX_TEXT_FIELDS = 6
-"""Largest number of fields of any text: the time to match grows exponentially."""
+"""Largest number of fields of any text."""
+
+MAX_TRIED = 1_000_000
+"""Ways to divide a name that an expression may try."""
 
 _FIELD = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
 _FIELD_NAME = re.compile(r"[a-z][a-z0-9_]*")
@@ -71,6 +75,34 @@ class NamePattern:
                 written.append(f"({group}{KINDS[part.kind].format(lazy=lazy)})")
         return re.compile("".join(written), re.DOTALL)
 
+    def _divided(self, name: str, longest: int) -> dict[str, str] | None:
+        """Return the fields, each as short (0) or as long (1) as possible from the left."""
+        fields = sum(isinstance(part, Field) for part in self.parts)
+        if math.comb(len(name) + fields, fields) <= MAX_TRIED:
+            match = self._expressions[longest].fullmatch(name)
+            return None if match is None else match.groupdict()
+        found: dict[str, str] = {}
+        tried: set[tuple[int, int]] = set()
+
+        def fits(index: int, start: int) -> bool:
+            if index == len(self.parts):
+                return start == len(name)
+            if (index, start) in tried:
+                return False
+            tried.add((index, start))
+            part = self.parts[index]
+            if isinstance(part, str):
+                return name.startswith(part, start) and fits(index + 1, start + len(part))
+            kind = re.compile(KINDS[part.kind].format(lazy=""), re.DOTALL)
+            ends = range(start + 1, len(name) + 1)
+            for end in ends if not longest and "{lazy}" in KINDS[part.kind] else reversed(ends):
+                if kind.fullmatch(name, start, end) and fits(index + 1, end):
+                    found[part.name] = name[start:end]
+                    return True
+            return False
+
+        return {name: found[name] for name in self.fields} if fits(0, 0) else None
+
     def read(self, name: str) -> dict[str, str] | Problem:
         """Return the named fields of `name`, or the reason why it can't be read.
 
@@ -80,10 +112,9 @@ class NamePattern:
         >>> parse_pattern("{age:d}_{identity}_{:d}").read("53_Robin_Williams_0001")
         {'age': '53', 'identity': 'Robin_Williams'}
         """
-        shortest, longest = (each.fullmatch(name) for each in self._expressions)
-        if shortest is None or longest is None:
+        fields, others = self._divided(name, 0), self._divided(name, 1)
+        if fields is None or others is None:
             return Problem(name, f"not named as {self.text}")
-        fields, others = shortest.groupdict(), longest.groupdict()
         for field, value in fields.items():
             if value != others[field]:
                 return Problem(

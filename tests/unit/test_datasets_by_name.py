@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agebench.datasets import by_name
+from agebench.datasets import by_name, name_pattern
 from agebench.datasets.age_rules import AgeRule, parse_sum
 from agebench.datasets.name_pattern import parse_pattern
 from agebench.datasets.names import AgeLabel
@@ -62,6 +62,21 @@ def test_a_name_that_can_be_read_in_two_ways_is_a_problem() -> None:
     assert "identity as 'Robin' or as 'Robin_Williams'" in read.reason
     read = parse_pattern("{:d}{age:d}").read("1234")
     assert isinstance(read, Problem)
+
+
+@pytest.mark.timeout(120)
+def test_no_name_takes_long() -> None:
+    for pattern, name in (("{}_{}_{}_{}_{a}_{b:d}", "_" * 240), ("{:d}" * 7 + "{a:d}", "1" * 239)):
+        assert isinstance(parse_pattern(pattern).read(name + "x"), Problem)
+
+
+def test_long_names_are_read_as_short_ones_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    patterns = ("{a}_{b}", "{a:d}{b:d}{:a}", "_{a:year}{b:d}", "{a:date}{b:d}", "{a:a}_{b:d}1")
+    names = ("1_1_x", "_19991", "1955-1-123", "123x", "1_1", "x_11")
+    cases = [(parse_pattern(pattern), name) for pattern in patterns for name in names]
+    read = [pattern.read(name) for pattern, name in cases]
+    monkeypatch.setattr(name_pattern, "MAX_TRIED", 0)
+    assert read == [pattern.read(name) for pattern, name in cases]
 
 
 @pytest.mark.parametrize(
