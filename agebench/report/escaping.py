@@ -37,7 +37,7 @@ _LATEX = {
     "\N{MULTIPLICATION SIGN}": r"$\times$",
 }
 _HYPHEN = "\N{HYPHEN}"
-_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\N{FULLWIDTH EQUALS SIGN}")
+_FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")  # the last four are full-width =+-@
 
 
 def markdown(text: str) -> str:

@@ -133,7 +133,9 @@ def test_text_and_attributes_of_a_drawing_are_escaped() -> None:
     assert text == '<text title="&#34;&gt;&lt;script&gt;">&lt;b&gt;&amp;\\x1b</text>'
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t=", "\r=", " =", "\n+"])
+@pytest.mark.parametrize(
+    "start", ["=", "+", "-", "@", "\t=", "\r=", " =", "\n+", "\uff0b", "\uff20"]
+)
 def test_no_cell_is_a_formula(start: str) -> None:
     cell = spreadsheet(start + "1+1")
     assert cell.startswith(("'", "\\"))
