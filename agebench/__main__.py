@@ -16,11 +16,11 @@ def leave_current_folder(package: str) -> None:
     if sys.flags.safe_path or not sys.path:
         return
     try:
-        os.getcwd()  # noqa: PTH109 - pathlib could be one of those files
-    except OSError:  # the folder was deleted, with all its files
+        here = os.path.realpath(".")
+    except OSError:  # it was removed: no file of it can be imported
         return
     first = os.path.realpath(sys.path[0] or ".")
-    if first == os.path.realpath(".") and first != os.path.dirname(os.path.realpath(package)):  # noqa: PTH120 - pathlib could be one of those files
+    if first == here and first != os.path.dirname(os.path.realpath(package)):  # noqa: PTH120 - pathlib could be one of those files
         del sys.path[0]
 
 

@@ -10,7 +10,6 @@ import threading
 import traceback
 from collections.abc import Iterator
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import click
@@ -206,7 +205,7 @@ def _failed(error: BaseException, arguments: list[str] | None) -> int:
         _drop_stdout()  # it has seen enough: nothing to report
     elif isinstance(error, OSError):
         _drop_stdout()
-        _fail(with_limit(error, f"can't continue: {_lost_folder() or error}"))
+        _fail(with_limit(error, f"can't continue: {error}"))
     elif isinstance(error, SystemExit):
         _fail_exit(error)
     else:
@@ -246,15 +245,6 @@ def _threads_can_start() -> bool:
         return False
     thread.join()
     return True
-
-
-def _lost_folder() -> str:
-    """Return what to do if the current folder was deleted, else ""."""
-    try:
-        Path.cwd()
-    except FileNotFoundError:
-        return "the current folder no longer exists: change to another one and try again"
-    return ""
 
 
 def _fail_unforeseen(error: BaseException) -> None:

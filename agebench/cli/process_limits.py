@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 from collections.abc import Iterator
 
@@ -41,11 +42,15 @@ def _allowed_bytes() -> int | None:
 
 
 def require_room(verb: str) -> None:
-    """Refuse a verb whose libraries end the process when memory is short.
+    """Refuse a verb whose libraries end the process when memory is short, or there is no folder.
 
     Raises:
-        AgebenchError: the address space is limited to less than they need.
+        AgebenchError: the address space is limited to less than they need, or no folder.
     """
+    try:
+        os.getcwd()  # noqa: PTH109 - a check
+    except OSError as error:
+        raise AgebenchError("the current folder no longer exists: change to another one") from error
     needed, allowed = _NEEDED_BYTES.get(verb, 0), _allowed_bytes()
     if allowed is not None and allowed < needed:
         raise AgebenchError(

@@ -14,7 +14,6 @@ import pytest
 
 import agebench
 from agebench.__main__ import leave_current_folder
-from agebench.cli.main import main
 from agebench.timing import children
 
 PACKAGE = Path(agebench.__file__).parent
@@ -81,20 +80,6 @@ def test_a_checkout_runs_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert sys.path == [str(tmp_path), "/lib"]
     leave_current_folder(str(tmp_path / "elsewhere" / "agebench"))
     assert sys.path == ["/lib"]
-
-
-def test_a_deleted_current_folder_is_named(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    gone = tmp_path / "gone"
-    gone.mkdir()
-    monkeypatch.chdir(gone)
-    gone.rmdir()
-    with pytest.raises(SystemExit) as end:
-        main(["compare", "constant", "--limit", "2", "--latency-pictures", "0", "--no-report"])
-    said = capsys.readouterr().err
-    assert end.value.code == 1
-    assert "the current folder no longer exists: change to another one" in said
 
 
 def test_a_deleted_folder_is_no_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -60,6 +60,13 @@ def test_what_would_end_in_a_crash_is_refused(verb: str) -> None:
     assert b"limited to 1,000 MB (ulimit -v): PyTorch needs 1,400 MB" in done.stderr
 
 
+def test_a_removed_folder_is_named(tmp_path: Path) -> None:
+    leave = f"cd {tmp_path} && rmdir {tmp_path} && exec {sys.executable} -m agebench train"
+    done = subprocess.run(["sh", "-c", leave], check=False, capture_output=True)  # noqa: S603, S607 - made here
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"agebench: the current folder no longer exists")
+
+
 def test_processor_time_ends_in_order() -> None:
     program = (
         "import importlib\n"
