@@ -81,7 +81,7 @@ def read_keras(path: Path, content: bytes) -> KerasFile:
         with h5py.File(io.BytesIO(content), "r") as file:
             group = file.get("model_weights", file)
             weights = {
-                name: _arrays(h5py, group[name])
+                name: _arrays(h5py, group[name], 4 * len(content))
                 for name in group
                 # Other kinds of links may lead to other files.
                 if isinstance(group.get(name, getlink=True), h5py.HardLink)
@@ -93,13 +93,15 @@ def read_keras(path: Path, content: bytes) -> KerasFile:
     return KerasFile(str(path), MappingProxyType(weights), layers, outputs)
 
 
-def _arrays(h5py: Any, group: Any) -> Mapping[str, Array]:
+def _arrays(h5py: Any, group: Any, most_numbers: int) -> Mapping[str, Array]:
     """Return all arrays below a layer's group, by the last part of their names."""
     found: dict[str, Array] = {}
 
     def take(name: str, item: Any) -> None:
         # A link to another file, or a data set in one, would open that file.
-        if isinstance(item, h5py.Dataset) and item.external is None:
+        if isinstance(item, h5py.Dataset) and item.external is None and not item.is_virtual:
+            if item.size > most_numbers:  # never written, or packed like a bomb
+                raise ValueError(f"{name!r:.60} has more numbers than the file can hold")
             found[name.rpartition("/")[2].removesuffix(":0")] = np.asarray(item, np.float32)
 
     group.visititems(take)

@@ -204,6 +204,19 @@ def test_what_is_no_keras_file(tmp_path: Path) -> None:
             read_keras(tmp_path / "net.h5", content)
 
 
+@pytest.mark.extra
+def test_arrays_that_are_not_there(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    path = tmp_path / "net.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("a/kernel", (40_000, 40_000), "f4", chunks=True)
+    with pytest.raises(ModelError, match="more numbers than the file can hold"):
+        read_keras(path, path.read_bytes())
+    with h5py.File(path, "w") as file:
+        file.create_virtual_dataset("a/kernel", h5py.VirtualLayout((4,), "f4"))
+    assert read_keras(path, path.read_bytes()).weights == {"a": {}}
+
+
 # --- MXNet ----------------------------------------------------------------------------
 
 
