@@ -82,11 +82,15 @@ class Watch:
         self._threads = threads
         self._cores = _cores()
         self._before = load_average()
-        self._busy, self._own, self._start = _busy_s(self._cores), time.process_time(), time.time()
+        self._busy, self._own, self._start = (
+            _busy_s(self._cores),
+            time.process_time(),
+            time.monotonic(),
+        )
 
     def stop(self) -> Busyness:
         """Return the load since this was created by other processes than this one."""
-        elapsed, busy = time.time() - self._start, _busy_s(self._cores)
+        elapsed, busy = time.monotonic() - self._start, _busy_s(self._cores)
         others = None
         if busy is not None and self._busy is not None and elapsed > 0:
             used = busy - self._busy - (time.process_time() - self._own)

@@ -29,7 +29,7 @@ def test_what_others_take_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
         ]
     )
     own, clock = iter([1.0, 7.0]), iter([0.0, 10.0])
-    times = SimpleNamespace(time=lambda: next(clock), process_time=lambda: next(own))
+    times = SimpleNamespace(monotonic=lambda: next(clock), process_time=lambda: next(own))
     monkeypatch.setattr(busy, "time", times)
     monkeypatch.setattr(psutil, "cpu_times", lambda *, percpu: next(moments) if percpu else None)
     monkeypatch.setattr(busy, "_cores", lambda: [0, 1])
