@@ -19,7 +19,7 @@ from agebench.export.parity import ParityReport, Tolerance, compare_file
 from agebench.runtimes.age_file import AgeFile, generated
 from agebench.runtimes.onnx_metadata import Kind, to_properties
 from agebench.types import Crops
-from agebench.util.files import check_target, write_together
+from agebench.util.files import check_target, write_together, write_whole
 
 GENERATED_FACES = 64
 _SEED = 20
@@ -130,7 +130,7 @@ def proven(content: bytes, name: str, prove: Callable[[Path], _Report | None]) -
     """Call `prove` with a temporary file that has this name and content; return its result."""
     with tempfile.TemporaryDirectory(prefix="agebench-export-") as folder:
         path = Path(folder) / name
-        path.write_bytes(content)
+        write_whole(path, content)
         return prove(path)
 
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from agebench.errors import ModelError
+from agebench.errors import AgebenchError, ModelError
 from agebench.export.candidate import Candidate
 from agebench.export.parity import BATCHES, Tolerance, variants
-from agebench.export.writing import export
+from agebench.export.writing import export, proven
 from agebench.runtimes.age_file import AgeFile, generated
 from agebench.types import Crops
 
@@ -112,3 +113,9 @@ def test_zero_faces_give_an_empty_answer(tiny: Candidate, tmp_path: Path) -> Non
     years, shares = AgeFile(tmp_path / "m.onnx").answer(generated(tiny.spec.crop, 0))
     assert years.shape == (0,)
     assert shares.shape == (0, 3)
+
+
+def test_a_full_disk_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.fsync", Mock(side_effect=OSError(28, "full")))
+    with pytest.raises(AgebenchError, match="can't be written: full"):
+        proven(b"x", "m.onnx", Mock())
