@@ -87,7 +87,7 @@ def _clipped(joined: Joined, entry: Entry) -> Iterator[Note]:
 
 def _mae_on(errors: ErrorSummary, which: str) -> str:
     if not errors.n:
-        return f"there is no common picture {which}"
+        return f"there is no common picture of known age {which}"
     interval = bounds(errors.mae_interval)
     figure = f"{number(errors.mae_years)} {interval}".strip()
     return f"on the {counted(errors.n, 'common picture')} {which} its MAE is {figure}"

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args
 from agebench.errors import AgebenchError, MissingDependencyError, UsageError, suggestion
 from agebench.report import charts_errors, charts_more
 from agebench.report.chart_parts import WIDTHS_INCHES, Columns
+from agebench.report.figures import why_uncalibrated, why_untimed
 from agebench.report.joining import Joined
 
 if TYPE_CHECKING:
@@ -43,13 +44,13 @@ CHARTS: Mapping[str, _Draw] = {
 }
 """All figures, by file name."""
 
-_WHY_NOT = {
-    "error-against-latency": "nothing was timed",
-    "latency": "nothing was timed",
-    "calibration": "no estimator gives a distribution over ages",
-    "age-thresholds": "no threshold has enough people on both sides",
-    "bias-by-group": "no group has enough pictures",
-    "error-by-age": "no age range has enough pictures for a mean",
+_WHY_NOT: Mapping[str, Callable[[Joined], str]] = {
+    "error-against-latency": why_untimed,
+    "latency": why_untimed,
+    "calibration": why_uncalibrated,
+    "age-thresholds": lambda _: "no threshold has enough people on both sides",
+    "bias-by-group": lambda _: "no group has enough pictures",
+    "error-by-age": lambda _: "no age range has enough pictures for a mean",
 }
 
 
@@ -71,7 +72,8 @@ def chart(joined: Joined, name: str, columns: Columns = 2) -> Figure:
     with _style():
         figure = _figure(joined, name, columns)
     if figure is None:
-        why = _WHY_NOT.get(name, "no picture has both a known age and an age from an estimator")
+        none = "no picture has both a known age and an age from an estimator"
+        why = _WHY_NOT[name](joined) if name in _WHY_NOT else none
         raise AgebenchError(f"figure {name!r} can't be drawn for this result: {why}")
     return figure
 

@@ -65,3 +65,23 @@ def names_of(joined: Joined) -> dict[str, str]:
 def legend(joined: Joined) -> Legend:
     """Return the keys and names of the drawn estimators."""
     return [(key(style), entry.label) for entry, style in drawn(joined)]
+
+
+def why_untimed(joined: Joined) -> str:
+    """Return why no times are drawn, although tables may have some."""
+    if not any(len(entry.samples_ms("total")) for entry in joined.entries):
+        return "nothing was timed"
+    return _why_undrawn(joined, "was timed")
+
+
+def why_uncalibrated(joined: Joined) -> str:
+    """Return why no calibration is drawn, although the table may have some."""
+    if joined.scored and not any(
+        entry.analysis is not None and entry.analysis.calibration for entry in joined.entries
+    ):
+        return "no estimator gives a distribution over ages"
+    return _why_undrawn(joined, "gives a distribution over ages")
+
+
+def _why_undrawn(joined: Joined, lacks: str) -> str:
+    return f"none of those drawn {lacks}" if joined.scored else "no picture has a known age"

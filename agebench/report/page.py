@@ -13,7 +13,14 @@ from agebench.metrics.intervals import MINIMUM_PICTURES
 from agebench.metrics.number_format import counted
 from agebench.report import context
 from agebench.report.changes import Change, changes
-from agebench.report.figures import Figure, Legend, drawn, legend
+from agebench.report.figures import (
+    Figure,
+    Legend,
+    drawn,
+    legend,
+    why_uncalibrated,
+    why_untimed,
+)
 from agebench.report.gallery import GalleryTile, gallery, why_no_thumbnails
 from agebench.report.grid import Grid
 from agebench.report.joining import Joined, letter
@@ -158,7 +165,7 @@ def _errors(joined: Joined) -> Iterator[Section]:
     by_age, scores = age_figure(joined), score_figure(joined)
     paragraphs = []
     if front_figure(joined) is None:
-        paragraphs.append("No error against latency: nothing was timed.")
+        paragraphs.append(f"No error against latency: {why_untimed(joined)}.")
     if by_age is None:
         paragraphs.append("No error by age: no age range has enough pictures for a mean.")
     if scores is None:
@@ -195,7 +202,7 @@ def _analysis(joined: Joined) -> Iterator[Section]:
     yield Section(
         "calibration",
         "Calibration",
-        [] if figures else ["No estimator gives a distribution over ages."],
+        [] if figures else [f"{why_uncalibrated(joined).capitalize()}."],
         figures,
         "small",
         legend=[(key(style), entry.label) for entry, style, _ in calibrated(joined)],
@@ -228,8 +235,9 @@ def _analysis(joined: Joined) -> Iterator[Section]:
 
 def _latency(joined: Joined) -> Iterator[Section]:
     figures = _not_none(latency_figure(joined))
-    paragraphs = [] if figures else ["Nothing was timed."]
     grids = _not_none(faster_grid(joined), latency_grid(joined))
+    why = f"Not drawn: {why_untimed(joined)}." if grids else "Nothing was timed."
+    paragraphs = [] if figures else [why]
     yield Section("latency", "Latency", paragraphs, figures, grids=grids)
 
 

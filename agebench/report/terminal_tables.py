@@ -18,6 +18,7 @@ from agebench.harness.scores import Score
 from agebench.metrics.number_format import counted
 from agebench.report.context import swaps_tried
 from agebench.report.joining import Joined, join, rank
+from agebench.report.rows_errors import range_grid
 from agebench.report.terminal_grids import full_grids, grid_table
 from agebench.report.terminal_ranking import ranking_lines
 from agebench.timing.pairs import busyness_json
@@ -202,6 +203,8 @@ def print_result(result: CompareResult, console: Console, *, full: bool = False)
     if full:
         for grid in full_grids(joined):
             console.print(grid_table(grid))
+    elif not joined.scored and (ranges := range_grid(joined)):
+        console.print(grid_table(ranges))  # the ranking above has no figure
     for remark in [*_remarks(result, joined), *(_more(result) if full else [])]:
         console.print(escape(inert(remark)), highlight=False, soft_wrap=True)
     if not full:

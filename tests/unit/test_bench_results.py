@@ -359,6 +359,9 @@ def test_ranges_that_lie_in_one_class_are_judged_by_class(tmp_path: Path) -> Non
     print_result(result, Console(file=text, width=120), full=True)
     (row,) = [line for line in text.getvalue().splitlines() if "classes" in line and "33.3" in line]
     assert "66.7" in row
+    short = io.StringIO()
+    print_result(result, Console(file=short, width=120))  # the ranking has no figure to show
+    assert "years to the range" in short.getvalue()
 
 
 def test_all_tables_are_printed(dataset: SampleList) -> None:

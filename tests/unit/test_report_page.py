@@ -221,7 +221,8 @@ def test_ranges_alone_still_make_a_page(write_result: Write, make_result: Make) 
         item["ranges"] = {"n": 60, "hit_rate": 0.5, "distance_years": 3.25}
         classes = {"n": 60, "n_in_gap": 0, "n_unclassified": 1, "exact": 0.4375, "one_off": 0.75}
         item["classes"], item["spec"]["classes"] = classes, plain(ADIENCE_CLASSES)
-    content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 3, "pictures": []}
+    seen = [image["picture"] for image in content["pictures"][:3]]
+    content["estimators"][0]["seen_in_training"] = {"what": "x", "count": 3, "pictures": seen}
     content["estimators"][0]["spec"] = {**content["estimators"][0]["spec"], "notes": ["made up"]}
     del content["analysis"]
     joined = _joined(write_result(content=content))
@@ -234,7 +235,13 @@ def test_ranges_alone_still_make_a_page(write_result: Write, make_result: Make) 
     assert re.search(
         r'>good(<wbr>)?<small class="note severe">trained on 3 of its 60 pictures', text
     )
+    assert "there is no common picture of known age it was not trained on" in text
     assert "good: made up" in text
+    # Times were taken and distributions given: only what has a mean error is drawn.
+    assert ">Not drawn: no picture has a known age.</p>" in text
+    assert "No error against latency: no picture has a known age." in text
+    assert "hing was timed" not in text
+    assert "gives a distribution" not in text
 
 
 def test_an_estimator_that_was_not_available_is_named(
@@ -296,6 +303,17 @@ def test_many_estimators_are_all_listed_and_ten_are_drawn(write_result: Write) -
     assert "The figures show the best 10 of 13 estimators." in text
     assert text.count("Predicted against true age of") == 10
     assert "e12" in text
+
+
+def test_times_of_the_eleventh_alone_are_said_not_to_be_drawn(
+    write_result: Write, make_result: Make
+) -> None:
+    content = make_result({f"e{place:02d}": AGES + 0.5 * place for place in range(11)})
+    for item in content["estimators"][:10]:
+        item["latency"] = {}
+    text = page.render(_joined(write_result(content=content)))
+    assert "No error against latency: none of those drawn was timed." in text
+    assert ">Not drawn: none of those drawn was timed.</p>" in text
 
 
 def test_two_results_say_what_changed(write_result: Write) -> None:
