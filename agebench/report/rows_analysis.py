@@ -11,6 +11,7 @@ from agebench.metrics.age_thresholds import ThresholdRates
 from agebench.metrics.number_format import (
     NONE,
     bounds,
+    counted,
     milliseconds,
     number,
     of_people,
@@ -118,7 +119,8 @@ def _rates(joined: Joined, found: Mapping[str, ThresholdRates], name: str, side:
     count = max(getattr(rates, side) for rates in found.values())
     counts = [getattr(rates, f"{side.removesuffix('s')}_people") for rates in found.values()]
     people = max((number for number in counts if number is not None), default=None)
-    cells = [Cell(of_people(f"{count:,}", people), count)]
+    pictures = f"{count:,}" if people is None else of_people(counted(count, "picture"), people)
+    cells = [Cell(pictures, count)]
     for entry in joined.scored:
         rates = found.get(entry.label)
         rate = None if rates is None else getattr(rates, f"{name}_rate")

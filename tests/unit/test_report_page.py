@@ -496,8 +496,8 @@ def test_how_many_people_there_are_stands_beside_every_number_of_pictures(
     assert "Error in years on 120 common pictures of 12 people" in text
     assert "25 (of 96; 12 people)" in text
     passed, stopped = threshold_grids(joined)
-    assert [row[2].text for row in passed.rows][-1] == "96 of 12 people"
-    assert [row[2].text for row in stopped.rows][-1] == "24 of 12 people"
+    assert [row[2].text for row in passed.rows][-1] == "96 pictures of 12 people"
+    assert [row[2].text for row in stopped.rows][-1] == "24 pictures of 12 people"
     for grid in group_grids(joined):
         assert [column.title for column in grid.columns[:3]] == ["group", "pictures", "people"]
         assert [cell.text for cell in grid.rows[0][:3]] == [
