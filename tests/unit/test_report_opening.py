@@ -168,6 +168,7 @@ def test_the_opening_comes_before_the_sections(joined_of: JoinedOf) -> None:
     opening = text.split("<main>")[0]
     assert opening.index('class="answer"') < opening.index('<svg class="plot"')
     assert "False-adult rate" in opening
+    assert re.findall("<h([1-6])", opening) == ["1", "2"]
     assert "prefers-color-scheme: dark" in text
 
 

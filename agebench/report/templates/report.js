@@ -134,7 +134,7 @@ const SAVE = {
 };
 
 for (const figure of document.querySelectorAll("figure")) {
-  const title = figure.querySelector("h3") || figure.closest("section").querySelector("h2");
+  const title = figure.querySelector("h2, h3") || figure.closest("section").querySelector("h2");
   const name = title.textContent.toLowerCase().replace(/[^a-z0-9]+/g, "-").replace(/^-|-$/g, "") || "figure";
   const row = document.createElement("p");
   row.className = "keep";
