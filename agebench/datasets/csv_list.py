@@ -101,7 +101,9 @@ def load(  # noqa: PLR0913 - each is an option that a reference may name
     file = _csv_file(root)
     paths = PATH_COLUMNS if path is None else (_heading(path),)
     needed = [paths, *([] if age or low or high else [("age", "low", "high")])]
-    headings, rows = read_csv_table(file, needed, _SEPARATORS.get(separator))
+    headings, rows = read_csv_table(
+        file, needed, _SEPARATORS.get(separator), options="'csv path=HEADING age=HEADING'"
+    )
     if identity is not None and _heading(identity) not in headings:
         hint = suggestion(_heading(identity), filter(None, headings))
         raise UsageError(f"option identity={identity!r}: {str(file)!r} has no such column: {hint}")

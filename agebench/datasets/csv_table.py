@@ -38,7 +38,11 @@ class CsvRow:
 
 
 def read_csv_table(
-    file: Path, needed: Sequence[Collection[str]], delimiter: str | None = None
+    file: Path,
+    needed: Sequence[Collection[str]],
+    delimiter: str | None = None,
+    *,
+    options: str = "",
 ) -> tuple[list[str], Iterator[CsvRow]]:
     """Read the headers, and the rows one by one.
 
@@ -46,6 +50,7 @@ def read_csv_table(
         file: an existing file, in UTF-8.
         needed: possible headers of each required column.
         delimiter: between the cells; None to detect one of `DELIMITERS`.
+        options: an example of those that name the columns, for errors.
 
     Returns:
         The headers in lower case, and the rows without empty ones.
@@ -65,7 +70,7 @@ def read_csv_table(
         columns = " and ".join(" or ".join(map(repr, names)) for names in needed)
         raise DatasetError(
             f"the first line of {str(file)!r} must name the columns {columns}, got "
-            f"{shown(first_line)}: add or rename them"
+            f"{shown(first_line)}: add or rename them{options and f', or name yours: {options}'}"
         )
     twice = sorted(name for name, count in Counter(headings).items() if name and count > 1)
     if twice:

@@ -126,7 +126,11 @@ def read_answers_table(
         raise UsageError(f"option level={level} of 'answers': expected one of {known}")
     ages = AGE_COLUMNS if age is None else (age.lower(),)
     pictures = PICTURE_COLUMNS if picture is None else (picture.lower(),)
-    headings, rows = read_csv_table(file, [pictures, ages if age else (*ages, "low")])
+    headings, rows = read_csv_table(
+        file,
+        [pictures, ages if age else (*ages, "low")],
+        options="'answers:FILE picture=HEADING age=HEADING'",
+    )
     columns = AnswerColumns(
         next(name for name in pictures if name in headings),
         next((name for name in ages if name in headings), ""),

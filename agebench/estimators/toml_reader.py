@@ -47,7 +47,12 @@ def read_toml(
         values = tomllib.loads(content.decode("utf-8-sig"))
     except OSError as error:
         raise UsageError(f"{path}: can't be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f"{path}: expected a TOML file in UTF-8, got another kind of file or encoding: name "
+            "a TOML file, or save it as UTF-8"
+        ) from error
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"{path}: expected a TOML file in UTF-8: {error}") from error
     except ValueError as error:  # a NUL in the path, a number with too many digits for Python
         raise UsageError(f"{path}: can't be read: {error}") from error

@@ -197,8 +197,8 @@ def _nowhere(entry: ManifestEntry, attempts: list[_Attempt]) -> WeightsError:
     plugins = [need.plugin.partition(":")[2] for need in entry.needs if not need.option]
     own = f", or give your own copy as {plugins[0]}:PATH" if plugins else ""
     advice = (
-        f"\nRun 'agebench fetch {entry.file}' where there is a network, set AGEBENCH_MIRROR to a "
-        f"folder or base URL that contains it{own}."
+        f"\nRun 'agebench fetch {entry.file}' where there is a network{',' if own else ' or'} set "
+        f"AGEBENCH_MIRROR to a folder or base URL that contains it{own}."
     )
     expected = f"expected {entry.size_bytes:,} bytes, sha256 {entry.sha256}"
     if "wrong" in kinds and "failed" not in kinds:

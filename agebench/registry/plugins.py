@@ -70,6 +70,20 @@ def list_plugins(group: str) -> list[Plugin]:
     return [found[name] for name in sorted(found)]
 
 
+_WAYS = {
+    ".csv": "a list of pictures is given as '--dataset csv --root {0}', predicted ages as "
+    "'answers:{0}'",
+    ".onnx": "a model of 'agebench export-onnx' is written as 'onnx:{0}'; describe another in a "
+    "spec file: 'spec:FILE.toml'",
+    ".safetensors": "a checkpoint of 'agebench train' is written as 'torch:{0}'",
+    **dict.fromkeys(
+        (".h5", ".keras", ".pb", ".pt", ".pth", ".tflite"),
+        "a model's file is described in a spec file: 'spec:FILE.toml'",
+    ),
+}
+"""How files that are given in place of an estimator's name are given, by suffix."""
+
+
 def _find(group: str, name: str) -> EntryPoint:
     entries = [entry for entry in entry_points(group=group) if entry.name == name]
     if not entries:
@@ -77,6 +91,8 @@ def _find(group: str, name: str) -> EntryPoint:
         known = [plugin.name for plugin in list_plugins(group)]
         if name.lower().endswith(".toml") and "spec" in known:
             hint = f"a spec file is written as 'spec:{name}'"
+        elif group == ESTIMATORS and (way := _WAYS.get(Path(name).suffix.lower())):
+            hint = way.format(name)
         else:
             hint = f"{suggestion(name, known)} ('agebench ls' lists them)"
         raise UsageError(f"unknown {kind} {name!r}: {hint}")

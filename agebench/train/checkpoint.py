@@ -206,16 +206,19 @@ def shared_settings(settings: TrainSettings) -> dict[str, Any]:
 def _header(data: bytes, path: Path) -> dict[str, Any]:
     """Return the metadata of a safetensors file."""
     expected = f"{path} is not a checkpoint of agebench"
+    other = "to measure another network, export it to ONNX and describe that in a spec file"
     if stub := stub_in(data):
         raise WeightsError(f"{expected}: {stub}")
     if len(data) < 8 or (length := struct.unpack("<Q", data[:8])[0]) > LARGEST_HEADER_BYTES:
         raise WeightsError(
-            f"{expected}: it is not a safetensors file (pickled ones are never read)"
+            f"{expected}: it is not a safetensors file (pickled ones are never read); {other}"
         )
     try:
         metadata = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
         if metadata.get("format") not in (FORMAT, OLD_FORMAT):
-            raise WeightsError(f"{expected}: its format is {metadata.get('format')!r:.60}")
+            found = metadata.get("format")
+            its = "it is of another library" if found is None else f"its format is {found!r:.60}"
+            raise WeightsError(f"{expected}: {its}; {other}")
         head: object = json.loads(metadata["agebench"])
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise WeightsError(

@@ -99,7 +99,7 @@ def test_rows_that_say_nothing_are_listed(row: str, said: str, tmp_path: Path) -
     [
         ("path,age\n", {}, UsageError, "contains no answer: it has a header line and no rows"),
         ("path,age\na.png,\n", {}, UsageError, "1 row without an age"),
-        ("path,guess\na.png,3\n", {}, DatasetError, "must name the columns"),
+        ("path,guess\na.png,3\n", {}, DatasetError, "name yours: 'answers:FILE picture=HEADING"),
         ("path,low\na.png,3\n", {}, UsageError, "expected a column 'age', or low and high"),
         ("path,age\na.png,3\n", {"level": 90}, UsageError, "one of 50, 80, 95"),
         ("path,age\na.png,3\n", {"estimator": "a"}, UsageError, "no column 'estimator'"),

@@ -404,6 +404,9 @@ DEMO = ("--dataset", "demo", "--latency-pictures", "0")
     [
         (("compare", "constnt", *DEMO), "unknown estimator 'constnt': did you mean 'constant'?"),
         (("compare", "zzzz", *DEMO), "unknown estimator 'zzzz': known: "),
+        (("compare", "my.csv", *DEMO), "'my.csv': a list of pictures is given as '--dataset csv"),
+        (("compare", "a.onnx", *DEMO), "is written as 'onnx:a.onnx'; describe another in a spec"),
+        (("compare", "a.pth", *DEMO), "'a.pth': a model's file is described in a spec file"),
         (("compare", "my.toml", *DEMO), "'spec:my.toml'"),
         (("compare", "constant", "--dataset", "fgnt"), "did you mean 'fgnet'?"),
         (("compare", "constant", "--detector", "wole", *DEMO), "did you mean 'whole'?"),

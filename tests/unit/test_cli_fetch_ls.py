@@ -106,6 +106,7 @@ def test_fetch_goes_on_after_a_failure(capsys: Capture) -> None:
     assert "alpha.mean is not available" in outcomes[1]["error"]
     assert code == 1
     assert "1 of 3 files could not be fetched" in err
+    assert "where there is a network or set AGEBENCH_MIRROR to a folder" in err
     assert "Nor" not in err
     # Its plug-in takes the path of the network, not of the mean.
     assert ":PATH" not in err

@@ -90,8 +90,9 @@ def test_options_that_do_not_fit_the_list(
 
 def test_missing_columns_and_folders(tmp_path: Path) -> None:
     file = write(tmp_path, APPA)
-    with pytest.raises(DatasetError, match="must name the columns 'file_name'"):
+    with pytest.raises(DatasetError, match="must name the columns 'file_name'") as caught:
         load(file, path="file_name", age="real_age")
+    assert str(caught.value).endswith("rename them, or name yours: 'csv path=HEADING age=HEADING'")
     with pytest.raises(DatasetError, match="expected a folder, found none"):
         load(file, path="img_name", age="real_age", images="absent")
     with pytest.raises(UsageError, match="'csv' takes no path"):

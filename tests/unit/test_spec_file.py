@@ -429,8 +429,9 @@ def test_bins_are_needed_for_logits(tmp_path: Path) -> None:
 def test_no_toml_gives_one_sentence(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.toml"
     path.write_bytes(content)
-    with pytest.raises(UsageError, match=r"model\.toml"):
+    with pytest.raises(UsageError, match=r"model\.toml") as caught:
         SpecFileEstimator(path)
+    assert "codec" not in str(caught.value)
 
 
 def test_no_path_and_no_file_give_one_sentence(tmp_path: Path) -> None:

@@ -139,7 +139,9 @@ def _head(**given: Any) -> dict[str, str]:
 
 def test_files_of_other_makers_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "c.safetensors"
-    assert "format is None" in _refused(_written(path, None))
+    assert "of another library; to measure another network, export" in _refused(
+        _written(path, None)
+    )
     assert "format is 'pt'" in _refused(_written(path, {"format": "pt"}))
     assert "agebench-train 3" in _refused(_written(path, {"format": "agebench-train 3"}))
     read_checkpoint(_written(path, _head()))
