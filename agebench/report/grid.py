@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from agebench.metrics.intervals import Interval
+from agebench.metrics.number_format import bounds
+
 NO_KEY = Markup("")
 
 
@@ -61,6 +64,11 @@ class Cell:
 def figure_cell(text: str, value: float | None) -> Cell:
     """Return a cell that is sorted by its value; one without a value comes last."""
     return Cell(text, math.inf if value is None else value)
+
+
+def interval_cell(interval: Interval | None, missing: str = "") -> Cell:
+    """Return a cell with the ends of an interval, which is sorted by the lower one."""
+    return figure_cell(bounds(interval) or missing, None if interval is None else interval.low)
 
 
 @dataclass(frozen=True, slots=True)

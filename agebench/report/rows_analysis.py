@@ -20,7 +20,7 @@ from agebench.metrics.number_format import (
     signed,
 )
 from agebench.report.changes import Change, circumstances
-from agebench.report.grid import Cell, Column, Grid, figure_cell
+from agebench.report.grid import Cell, Column, Grid, figure_cell, interval_cell
 from agebench.report.joining import Joined, letter
 from agebench.report.plots_analysis import rates_at, threshold_ages
 from agebench.report.rows_ranking import name_cell
@@ -232,7 +232,7 @@ def ratio_cells(pair: Comparison) -> list[Cell]:
         Cell(pair.first, kind="name"),
         Cell(pair.second, kind="name"),
         Cell(number(pair.ratio), pair.ratio),
-        Cell(bounds(pair.interval) or NONE),
+        interval_cell(pair.interval, NONE),
         Cell(": ".join(filter(None, (pair.verdict, pair.reason)))),
     ]
 

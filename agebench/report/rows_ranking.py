@@ -24,7 +24,7 @@ from agebench.metrics.number_format import (
 )
 from agebench.report.cautions import cautions, looks_at_faces
 from agebench.report.figures import drawn
-from agebench.report.grid import Cell, Column, Grid, figure_cell
+from agebench.report.grid import Cell, Column, Grid, figure_cell, interval_cell
 from agebench.report.joining import Entry, Joined
 from agebench.report.svg import key
 
@@ -56,8 +56,7 @@ def _ranked_by(metric: Metric) -> _Ranked:
 
 
 def _interval(_joined: Joined, _entry: Entry, errors: ErrorSummary) -> Cell:
-    interval = errors.mae_interval
-    return figure_cell(bounds(interval), None if interval is None else interval.low)
+    return interval_cell(errors.mae_interval)
 
 
 def _with_misses(_joined: Joined, entry: Entry, _errors: ErrorSummary) -> Cell:

@@ -158,7 +158,7 @@ def _across(kind: str, texts: Sequence[str]) -> tuple[dict[str, float], Axis]:
         names = {"gray": "gray", "cover-eyes": "eyes", "cover-mouth": "mouth"}
         order = ["", *texts]
         places = {text: float(at) for at, text in enumerate(order)}
-        ticks = tuple((places[text], names.get(text, "unchanged")) for text in order)
+        ticks = tuple((places[text], names.get(text, "as is")) for text in order)
         return places, Axis("what is changed", -0.4, len(order) - 0.6, ticks)
     order = [*texts, ""] if kind in ("face-px", "jpeg", "light") else ["", *texts]
     if kind == "roll":
@@ -166,8 +166,7 @@ def _across(kind: str, texts: Sequence[str]) -> tuple[dict[str, float], Axis]:
     # Evenly spaced, so that all steps can be distinguished; the unchanged picture has no strength.
     places = {text: float(at) for at, text in enumerate(order)}
     ticks = tuple(
-        (places[text], f"{parse_variant(text).strength:g}" if text else "unchanged")
-        for text in order
+        (places[text], f"{parse_variant(text).strength:g}" if text else "as is") for text in order
     )
     unit = {"face-px": "height of the face, pixels", "jpeg": "quality", "roll": "degrees"}
     label = unit.get(kind, "per cent")

@@ -19,7 +19,7 @@ from agebench.metrics.number_format import (
     percent_bounds,
     signed,
 )
-from agebench.report.grid import Cell, Column, Grid, Note, figure_cell
+from agebench.report.grid import Cell, Column, Grid, Note, figure_cell, interval_cell
 from agebench.report.svg import key
 from agebench.suite.board import Board, BoardModel, BoardSet
 from agebench.suite.drawings import CHART_TITLES, model_looks
@@ -163,7 +163,7 @@ def set_grid(board: Board, standing: SetStanding) -> Grid:
                 Cell(titles[entry.model], kind="name", key=key(style)),
                 figure_cell(NONE if entry.rank is None else f"{entry.rank}", entry.rank),
                 Cell(_error_text(entry), value=_sorted_by(entry)),
-                Cell(bounds(entry.interval)),
+                interval_cell(entry.interval),
                 Cell(signed(entry.bias_years), value=entry.bias_years),
                 *(_metric_cell(entry, metric) for metric in metrics),
                 Cell(f"{entry.answered:,} of {entry.total:,}", value=entry.answered),
@@ -235,7 +235,7 @@ def _fairness_grid(
         row = [
             Cell(model.title, kind="name", notes=model_notes.get(model.name, ())),
             Cell(number(part.gap_years), value=part.gap_years),
-            Cell(bounds(part.gap_interval)),
+            interval_cell(part.gap_interval),
             Cell("" if part.worst is None else part.worst.name),
         ]
         for name in names:

@@ -21,6 +21,10 @@ async function look(page, window) {
     faint: faint(page, window)};
   const wraps = (cell) => window.getComputedStyle(cell).whiteSpace === "normal";
   looks.unwrapped = [...page.querySelectorAll("td.wrap")].filter((cell) => !wraps(cell)).length;
+  const errors = page.querySelector("#set-one table");
+  const ends = [...errors.tHead.rows[0].cells].findIndex((cell) => cell.textContent.includes("95 %"));
+  errors.tHead.rows[0].cells[ends].querySelector("button").click();
+  looks.lows = [...errors.tBodies[0].rows].map((row) => parseFloat(row.cells[ends].textContent.slice(1)));
   const first = () => table.tBodies[0].rows[0].cells[0].textContent.trim();
   const before = first();
   const button = table.tHead.rows[0].cells[2].querySelector("button");
@@ -57,10 +61,11 @@ def page(tmp_path: Path) -> str:
     sets["one.changed"] = made_set("one", true.tolist(), changed=True)
     models = []
     for at in range(12):
-        variants = ("untouched", "face-px=24", "face-px=96", "gray", "roll=-15", "roll=15")
+        pixels = [f"face-px={height}" for height in (24, 32, 48, 64, 96)]
+        variants = ("untouched", *pixels, "gray", "roll=-15", "roll=15")
         places = [(key, "") for key in kinds] + [("one", text) for text in variants]
         ages: dict[tuple[str, str], list[float | None]] = {
-            place: np.clip(true + rng.normal(at / 4, 3 + at, 60), 0, 110).tolist()
+            place: np.clip(true + rng.normal(at / 4, 3 + 2 * at, 60), 0, 110).tolist()
             for place in places
         }
         name = f"number {at}" if at else f"number 0 of a very long name in {'x' * 60}"
@@ -92,6 +97,8 @@ def test_it_is_good_at_every_width_and_can_be_sorted_and_filtered(
         assert (one["columns"], one["all"]) == (3, 5)
         assert one["unwrapped"] == 0  # a reason is a sentence
         assert not one["hidden"]
+        assert len(one["lows"]) == 12
+        assert one["lows"] == sorted(one["lows"])
 
 
 @pytest.mark.slow
