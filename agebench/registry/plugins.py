@@ -75,13 +75,12 @@ _WAYS = {
     "'answers:{0}'",
     ".onnx": "a model of 'agebench export-onnx' is written as 'onnx:{0}'; describe another in a "
     "spec file: 'spec:FILE.toml'",
-    ".safetensors": "a checkpoint of 'agebench train' is written as 'torch:{0}'",
     **dict.fromkeys(
         (".h5", ".keras", ".pb", ".pt", ".pth", ".tflite"),
         "a model's file is described in a spec file: 'spec:FILE.toml'",
     ),
 }
-"""How files that are given in place of an estimator's name are given, by suffix."""
+"""What to do with a file given in place of an estimator's name, by suffix."""
 
 
 def _find(group: str, name: str) -> EntryPoint:

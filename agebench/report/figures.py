@@ -68,14 +68,14 @@ def legend(joined: Joined) -> Legend:
 
 
 def why_untimed(joined: Joined) -> str:
-    """Return why no times are drawn, although tables may have some."""
+    """Return why no times are drawn."""
     if not any(len(entry.samples_ms("total")) for entry in joined.entries):
         return "nothing was timed"
     return _why_undrawn(joined, "was timed")
 
 
 def why_uncalibrated(joined: Joined) -> str:
-    """Return why no calibration is drawn, although the table may have some."""
+    """Return why no calibration is drawn."""
     if joined.scored and not any(
         entry.analysis is not None and entry.analysis.calibration for entry in joined.entries
     ):

@@ -237,7 +237,6 @@ def test_ranges_alone_still_make_a_page(write_result: Write, make_result: Make) 
     )
     assert "there is no common picture of known age it was not trained on" in text
     assert "good: made up" in text
-    # Times were taken and distributions given: only what has a mean error is drawn.
     assert ">Not drawn: no picture has a known age.</p>" in text
     assert "No error against latency: no picture has a known age." in text
     assert "hing was timed" not in text
