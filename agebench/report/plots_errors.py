@@ -48,6 +48,7 @@ def front_figure(joined: Joined) -> Figure | None:
     timed = timed_totals(joined)
     if not timed:
         return None
+    untimed = len(drawn(joined)) - len(timed)
     spans = [np.percentile(times, (50, 10, 90)) for _, _, times in timed]
     errors = [entry.mae_years or 0.0 for entry, _, _ in timed]
     tops = [
@@ -86,6 +87,7 @@ def front_figure(joined: Joined) -> Figure | None:
             "80 % of the times; vertical lines: 95 % interval of the error. The grey steps connect "
             "the estimators that no other beats in both."
             + (" Hollow: no verdict." if any(entry.contamination for entry, _, _ in timed) else "")
+            + (f" Not timed, so not drawn: {untimed}." if untimed else "")
         ),
     )
 

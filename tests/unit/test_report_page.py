@@ -304,12 +304,13 @@ def test_many_estimators_are_all_listed_and_ten_are_drawn(write_result: Write) -
     assert "e12" in text
 
 
-def test_times_of_the_eleventh_alone_are_said_not_to_be_drawn(
-    write_result: Write, make_result: Make
-) -> None:
+def test_what_is_not_timed_or_not_drawn_is_said(write_result: Write, make_result: Make) -> None:
     content = make_result({f"e{place:02d}": AGES + 0.5 * place for place in range(11)})
-    for item in content["estimators"][:10]:
+    for item in content["estimators"][:9]:
         item["latency"] = {}
+    text = page.render(_joined(write_result(content=content)))
+    assert "Not timed, so not drawn: 9." in text
+    content["estimators"][9]["latency"] = {}
     text = page.render(_joined(write_result(content=content)))
     assert "No error against latency: none of those drawn was timed." in text
     assert ">Not drawn: none of those drawn was timed.</p>" in text
