@@ -136,7 +136,7 @@ class SpecModel:
         return EstimatorSpec(
             name=written.name,
             crop=CropSpec({self._view.region: self._view}),
-            decode=self._output.rule,
+            decode="regression" if written.output.kind == "years" else self._output.rule,
             channel_order=self._format.channel_order,
             mean=self._format.mean,
             scale=self._format.scale,

@@ -150,6 +150,7 @@ def test_output_scale_and_offset(tmp_path: Path) -> None:
     save_network(tmp_path / "net.onnx", [[0.01, 0, 0]])
     path = _spec(tmp_path, YEARS, kind='kind = "years"\nscale = 100.0\noffset = -4')
     assert _years(path, _flat((30, 0, 0), (1, 0, 0))) == pytest.approx([26, 0], abs=1e-4)
+    assert SpecFileEstimator(path).spec.decode == "regression"
 
 
 def test_a_nonsense_age_is_an_error(tmp_path: Path) -> None:
