@@ -44,13 +44,15 @@ CHARTS: Mapping[str, _Draw] = {
 }
 """All figures, by file name."""
 
-_WHY_NOT: Mapping[str, Callable[[Joined], str]] = {
+_WHY_NOT = {
+    "age-thresholds": "no threshold has enough people on both sides",
+    "bias-by-group": "no group has enough pictures",
+    "error-by-age": "no age range has enough pictures for a mean",
+}
+_WHY = {
     "error-against-latency": why_untimed,
     "latency": why_untimed,
     "calibration": why_uncalibrated,
-    "age-thresholds": lambda _: "no threshold has enough people on both sides",
-    "bias-by-group": lambda _: "no group has enough pictures",
-    "error-by-age": lambda _: "no age range has enough pictures for a mean",
 }
 
 
@@ -73,7 +75,7 @@ def chart(joined: Joined, name: str, columns: Columns = 2) -> Figure:
         figure = _figure(joined, name, columns)
     if figure is None:
         none = "no picture has both a known age and an age from an estimator"
-        why = _WHY_NOT[name](joined) if name in _WHY_NOT else none
+        why = _WHY[name](joined) if name in _WHY else _WHY_NOT.get(name, none)
         raise AgebenchError(f"figure {name!r} can't be drawn for this result: {why}")
     return figure
 
