@@ -77,6 +77,8 @@ def _one_of(kind: str, value: str | None, known: Iterable[str], text: str) -> No
         hint = suggestion(value, known)
         if kind == "runtime" and value in DEVICES:
             hint += f"; a device follows its runtime, as in '@RUNTIME:{value}'"
+        if value == "gpu":  # which is near "cpu"
+            hint = "a GPU is called 'cuda', 'tensorrt' or 'opencl'"
         raise UsageError(f"unknown {kind} {value!r} in {text!r}: {hint}")
 
 

@@ -417,6 +417,7 @@ DEMO = ("--dataset", "demo", "--latency-pictures", "0")
         (("compare", "years=3", *DEMO), "before any name"),
         (("compare", "constant@onnxruntim", *DEMO), "did you mean 'onnxruntime'?"),
         (("compare", "constant@onnxruntime:cudda", *DEMO), "did you mean 'cuda'?"),
+        (("compare", "constant@onnxruntime:gpu", *DEMO), "a GPU is called 'cuda', 'tensorrt' or"),
         (("compare", "constant@onnxruntime", *DEMO), "takes no runtime"),
         (("compare", "constant:some.file", *DEMO), "takes no path"),
         (("compare", "", *DEMO), "has no name"),
