@@ -96,7 +96,7 @@ def test_the_page_names_lines_and_marks_of_many_estimators(write_result: Write) 
         path = write_result(str(count), predicted=predicted(count), true=AGES.tolist())
         text = page.render(join([read_result(path)]))
         figures = {
-            title: text.split(f"<h3>{title}</h3>")[1].split("</figure>")[0]
+            title: text.split(f">{title}</h")[1].split("</figure>")[0]
             for title in ("Error against latency", "Error by age", "Cumulative scores")
         }
         for title, figure in figures.items():
