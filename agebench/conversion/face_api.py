@@ -41,7 +41,7 @@ def read_tfjs(path: Path, content: bytes, listed: str) -> dict[str, Array]:
         for group in json.loads(listed):
             for entry in group["weights"]:
                 weights[entry["name"]], place = _values(entry, content, place)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise ModelError(f"{path} and its list of weights don't match: {error}") from error
     if place != len(content):
         raise ModelError(f"{path} has {len(content):,} bytes, its list of weights {place:,}")

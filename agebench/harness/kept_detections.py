@@ -248,7 +248,14 @@ class KeptDetections:
         """Convert the errors of a file into a `KeptDetectionsError`."""
         try:
             yield
-        except (sqlite3.Error, OSError, ValueError, TypeError, KeyError) as error:
+        except (
+            sqlite3.Error,
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            RecursionError,
+        ) as error:
             raise KeptDetectionsError(
                 f"the kept detections in {self.path} can't be used ({error}): remove the file, "
                 "or name another file"

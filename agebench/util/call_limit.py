@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import signal
 import sys
@@ -17,6 +16,9 @@ from agebench.util.checks import number_in
 
 SECONDS_VARIABLE = "AGEBENCH_CALL_SECONDS"
 """Environment variable, so that child processes have the same limit.  0 or not set: none."""
+
+MOST_SECONDS = 1_000_000_000
+"""Largest limit; the system's timers take no much larger one."""
 
 COMMAND_SECONDS = 300.0
 """Limit of the command line."""
@@ -61,8 +63,11 @@ def limit_seconds() -> float | None:
     if not text:
         return None
     value = number_in(text)
-    if not 0 <= value < math.inf:
-        raise UsageError(f"{SECONDS_VARIABLE} must be a number from 0 (0: no limit), got {text!r}")
+    if not 0 <= value <= MOST_SECONDS:
+        raise UsageError(
+            f"{SECONDS_VARIABLE} must be a number from 0 to {MOST_SECONDS:,} (0: no limit), "
+            f"got {text!r}"
+        )
     return value or None
 
 

@@ -246,10 +246,11 @@ def test_another_file_is_refused_and_a_damaged_one_ends_the_run(
         KeptDetections(text)
     file = tmp_path / "faces.sqlite"
     _asked(file, pictures, Counting())
-    with sqlite3.connect(file) as database:
-        database.execute("UPDATE faces SET found = '[{]'")
-    with pytest.raises(KeptDetectionsError, match="remove"):
-        _asked(file, pictures, Counting())
+    for damaged in ("[{]", "[" * 100_000):
+        with sqlite3.connect(file) as database:
+            database.execute("UPDATE faces SET found = ?", (damaged,))
+        with pytest.raises(KeptDetectionsError, match="remove"):
+            _asked(file, pictures, Counting())
     with sqlite3.connect(file) as database:
         database.execute("PRAGMA user_version = 9")
     with pytest.raises(KeptDetectionsError, match="format 1, got 9"):

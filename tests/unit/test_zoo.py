@@ -303,5 +303,7 @@ def test_packed_weights_of_tensorflow_js(tmp_path: Path) -> None:
     for wrong in (content[:-1], content + b"x"):
         with pytest.raises(ModelError, match=r"model\.bin"):
             read_tfjs(path, wrong, listed)
+    with pytest.raises(ModelError, match=r"model\.bin"):
+        read_tfjs(path, content, listed.replace("[2]", "[1e999]"))
     with pytest.raises(ModelError, match="lacks the weights 'entry_flow"):
         face_api_model(path, content, listed)
