@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -60,6 +61,14 @@ def _heard_reader() -> Iterator[None]:
         raise _ReaderGoneError from error
 
 
+def _require_current_folder() -> None:
+    """Refuse to work in a folder that was removed: oneMKL would end the process without a word."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise AgebenchError("the current folder no longer exists: change to another one") from error
+
+
 class _LazyGroup(click.Group):
     """A group that imports a verb's module only when the verb is used."""
 
@@ -71,6 +80,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in VERBS:
             return None
+        _require_current_folder()
         require_room(cmd_name)
         module = import_module(f"agebench.cli.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import sys
 from collections.abc import Iterator
 
@@ -42,15 +41,11 @@ def _allowed_bytes() -> int | None:
 
 
 def require_room(verb: str) -> None:
-    """Refuse a verb whose libraries end the process when memory is short, or there is no folder.
+    """Refuse a verb whose libraries end the process when memory is short.
 
     Raises:
-        AgebenchError: the address space is limited to less than they need, or no folder.
+        AgebenchError: the address space is limited to less than they need.
     """
-    try:
-        os.getcwd()  # noqa: PTH109 - a check
-    except OSError as error:
-        raise AgebenchError("the current folder no longer exists: change to another one") from error
     needed, allowed = _NEEDED_BYTES.get(verb, 0), _allowed_bytes()
     if allowed is not None and allowed < needed:
         raise AgebenchError(
