@@ -11,6 +11,11 @@ from pathlib import Path
 # small, and threads that wait for each other take more time than they save.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+# For the workers and all child processes, whose C library reads them as they start: it keeps what
+# was freed. Pictures and networks of some megabytes come and go, and to get their pages anew from
+# the system each time took a third of the time of the tests of networks.
+for _name in ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"):
+    os.environ.setdefault(_name, str(1 << 30))
 
 import numpy as np
 import pytest
