@@ -6,6 +6,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,7 @@ class Group:
     conflicting: bool = False
 
 
+@cache
 def pictures(count: int, name: str = "utkface", seed: int = 1) -> SampleList:
     """Made-up pictures, more of them young than old."""
     ages = random.Random(seed)
@@ -38,11 +40,16 @@ def pictures(count: int, name: str = "utkface", seed: int = 1) -> SampleList:
     return SampleList(DatasetSpec(name, "dex-estimated"), samples)
 
 
+@cache
+def hashes_by_name() -> dict[str, str]:
+    generator = random.Random(7)
+    return {f"{index:05d}": f"{generator.getrandbits(256):064x}" for index in range(20_000)}
+
+
 def contents(
     dataset: SampleList, duplicates: Sequence[Group] = (), broken: dict[str, str] | None = None
 ) -> PictureContents:
-    generator = random.Random(7)
-    hashes = {f"{index:05d}": f"{generator.getrandbits(256):064x}" for index in range(20_000)}
+    hashes = hashes_by_name()
     return PictureContents(
         {item.name: hashes[item.name] for item in dataset.samples}, duplicates, broken or {}
     )
