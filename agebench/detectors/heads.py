@@ -113,7 +113,7 @@ def _of_all_cells(rows: Floats, scores: Floats, points_xy: Floats | None, head: 
         unit = "pixels" if head.fractional else "fractions of it"
         raise ModelError(
             f"its boxes lie all over the input and their centres reach {reach:.3g}, so they are in "
-            f'{unit}: {wanted} units = "shares" {"out" if head.fractional else "in [output]"}'
+            f'{unit}: {wanted} units = "fractions" {"out" if head.fractional else "in [output]"}'
         )
     if not head.fractional:
         return found
@@ -185,7 +185,7 @@ def _undecoded(
 def yolov8(outputs: Outputs, head: Head) -> Candidates:
     """Decode YOLOv8 and YOLO11: one output (1, 5, n), or with points (1, 15, n) or (1, 20, n).
 
-    Columns are centre, width, height in input pixels (or shares of the input, see `Head`), the
+    Columns are centre, width, height in input pixels (or fractions of the input, see `Head`), the
     score, and five points as (x, y) or (x, y, visibility).  The last two axes may be swapped.
 
     Raises:

@@ -144,7 +144,7 @@ class SpecFileDetector:
         if not all(np.isfinite(value).all() for value in outputs):
             raise ModelError(f"{self._label} gave outputs that are not finite")
         output = self._written.output
-        anchors, fractional = output.anchors_by_stride(), output.units == "shares"
+        anchors, fractional = output.anchors_by_stride(), output.units != "pixels"
         try:
             return HEADS[output.kind](outputs, Head(self._size_hw, confidence, anchors, fractional))
         except ModelError as error:

@@ -43,7 +43,7 @@ class DetectorOutput:
 
     kind: Kind
     anchors: tuple[tuple[float, ...], ...] = ()
-    units: Literal["pixels", "shares"] = "pixels"
+    units: Literal["pixels", "fractions", "shares"] = "pixels"  # "shares": as it was first called
 
     def __post_init__(self) -> None:
         require(

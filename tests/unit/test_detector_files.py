@@ -94,10 +94,11 @@ def red_square(height: int = 128, width: int = 64) -> Image:
     return picture
 
 
-@pytest.mark.parametrize("runtime", ["cv2dnn", "onnxruntime"])
-def test_colours_last_and_boxes_in_shares(runtime: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("runtime", "units"), [("cv2dnn", "shares"), ("onnxruntime", "fractions")])
+def test_colours_last_and_boxes_in_fractions(runtime: str, units: str, tmp_path: Path) -> None:
     """As tf2onnx makes an ONNX file of what Ultralytics' code exported to TFLite."""
-    path = write(tmp_path, TEXT.replace("[output]", 'layout = "nhwc"\n[output]\nunits = "shares"'))
+    nhwc = f'layout = "nhwc"\n[output]\nunits = "{units}"'
+    path = write(tmp_path, TEXT.replace("[output]", nhwc))
     model = onnx.load(tmp_path / "tiny.onnx")
     model.graph.input[0].CopyFrom(
         helper.make_tensor_value_info("pixels", TensorProto.FLOAT, [1, SIDE, SIDE, 3])
