@@ -66,6 +66,8 @@ def read_run_file(path: str | Path, command: click.Command) -> dict[str, Any]:
         raise UsageError(
             f"--config {path} can't be read: {error.strerror or error}: check the path"
         ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"--config {path} is not valid TOML: {error}") from error
     except (ValueError, RecursionError) as error:
         raise UsageError(f"--config {path} can't be read: {error_text(error)}") from error
     known = {_key(item): item for item in _params(command)}

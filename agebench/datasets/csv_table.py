@@ -17,6 +17,7 @@ from agebench.modelfiles.downloads import stub_in
 from agebench.util.regular_files import read_regular
 
 DELIMITERS = (",", ";", "\t")
+_SEPARATOR_LINE = re.compile(r"sep=([^\r\n])\r?\n", re.IGNORECASE)
 LARGEST_BYTES = 500_000_000
 """Larger lists are refused: one of a million names has about 100 MB."""
 
@@ -59,7 +60,8 @@ def read_csv_table(
         DatasetError: the file can't be read, is not UTF-8, lacks a required column or has a
             duplicate header; or, from the iterator, its quotes are broken.
     """
-    content, first_line = _content(file)
+    content, first_line, named = _content(file)
+    delimiter = delimiter or named
     # The separator is the one that makes the needed columns appear: csv.Sniffer guesses from
     # frequencies and is misled by short lists and by cells such as "(25, 32)".
     for mark in DELIMITERS if delimiter is None else (delimiter,):
@@ -88,8 +90,11 @@ def _headings(file: Path, line: str, delimiter: str) -> list[str]:
     return [cell.strip().lower() for cell in cells]
 
 
-def _content(file: Path) -> tuple[bytes, str]:
-    """Return the bytes of a list, which are UTF-8, and its first line."""
+def _content(file: Path) -> tuple[bytes, str, str | None]:
+    """Return the bytes of a list, which are UTF-8, its first line, and the separator it names.
+
+    Spreadsheets take a separator from a line such as ``sep=;`` before the headings: it is emptied.
+    """
     try:
         if file.exists() and not file.is_file():
             raise DatasetError(f"{str(file)!r} is not a regular file: not opened")
@@ -117,7 +122,12 @@ def _content(file: Path) -> tuple[bytes, str]:
         raise DatasetError(
             f"{str(file)!r} contains NUL bytes, so it is not CSV: save it as 'CSV UTF-8'"
         )
-    return content, re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    named = _SEPARATOR_LINE.match(text)
+    if named:
+        content = content[content.index(b"\n") :]
+        text = text[named.end() :]
+    first_line = re.split(r"[\r\n]", text.lstrip("\r\n"), maxsplit=1)[0]
+    return content, first_line, named and named[1]
 
 
 def _rows(file: Path, content: bytes, delimiter: str, headings: list[str]) -> Iterator[CsvRow]:

@@ -401,6 +401,8 @@ def test_csv_columns(tmp_path: Path) -> None:
         b"path,age\na.jpg,25\n",
         b"\xef\xbb\xbfpath,age\r\na.jpg,25\r\n",
         b"\xef\xbb\xbf\r\n\r\n Image ; AGE \r\n\r\na.jpg;25",
+        b"\xef\xbb\xbfsep=;\r\nimage;age\r\na.jpg;25",
+        b"SEP=|\nimage|age\na.jpg|25",
         b"age\tfilename\r25\ta.jpg\r",
         b'"file","age"\n"a.jpg","25"\n',
         b",path,age\n0,a.jpg,25\n",

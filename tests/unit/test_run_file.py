@@ -66,7 +66,7 @@ def test_what_is_typed_goes_before_the_file(cli: Cli, tmp_path: Path) -> None:
         ("estimators = []", "estimators is an empty list: name at least one"),
         ("fail-if = [5]", "fail-if must be a list of strings, got [5]"),
         ('out = "x"', "unknown option 'out'"),
-        ("limit =", "can't be read: TOMLDecodeError"),
+        ("limit =", "is not valid TOML: Invalid value"),
         ("limit = -1", "limit must be at least 1, got -1"),
         ("limit = " + "[" * 9000, "x.toml can't be read: RecursionError"),
         ("a" + ".a" * 30_000 + " = 1", "a line has more than 1000 dots: split it"),
