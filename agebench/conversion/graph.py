@@ -58,7 +58,7 @@ class Graph:
         """Store float32 numbers, or int64 if `whole`; equal arrays are stored once."""
         array = np.ascontiguousarray(values, np.int64 if whole else np.float32)
         array = array.reshape(np.shape(values))
-        key = (array.dtype.str, array.shape, hashlib.sha256(array.tobytes()).digest())
+        key = (array.dtype.str, array.shape, hashlib.sha256(array).digest())
         if key not in self._stored:
             self._stored[key] = self._fresh(hint)
             self._weights.append(numpy_helper.from_array(array, self._stored[key]))
@@ -102,9 +102,7 @@ class Graph:
             onnx.checker.ValidationError, onnx.shape_inference.InferenceError: the graph is not
                 valid, because of a bug in its construction.
         """
-        graph = helper.make_graph(
-            self._nodes, name, _values(inputs), _values(outputs), initializer=self._weights
-        )
+        graph = helper.make_graph(self._nodes, name, _values(inputs), _values(outputs))
         model = helper.make_model(
             graph,
             opset_imports=[helper.make_opsetid("", OPSET)],
@@ -112,6 +110,8 @@ class Graph:
             producer_name="agebench",
             producer_version=__version__,
         )
+        # Here, since `make_model` copies the graph: the weights are copied once instead of twice.
+        model.graph.initializer.extend(self._weights)
         onnx.checker.check_model(model, full_check=True)
         return model
 

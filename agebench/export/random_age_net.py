@@ -94,6 +94,10 @@ def _uniform(
     """
     count = math.prod(shape)
     integers = np.asarray(bits.random_raw((count + 1) // 2), "<u8").view("<u4")[:count]
-    numbers = (integers >> np.uint32(8)).astype(np.float32)
-    unit = numbers * np.float32(2.0**-23) - np.float32(1.0)
-    return (unit * np.float32(limit)).reshape(shape)
+    integers >>= np.uint32(8)
+    numbers = integers.astype(np.float32)
+    numbers *= np.float32(2.0**-23)
+    numbers -= np.float32(1.0)
+    numbers *= np.float32(limit)
+    numbers.flags.writeable = False  # so that a `CaffeLayer` takes it as it is
+    return numbers.reshape(shape)

@@ -263,8 +263,11 @@ def _replace_starts(
     inputs = [item for item in graph.input if item.name not in views or item.name in used]
     inputs += [_value_info(item, index.input_shape(item.view)) for item in replaced]
     kept = onnx.GraphProto(name=graph.name, node=nodes, input=inputs, output=graph.output)
-    kept.initializer.extend(graph.initializer)
-    graph.CopyFrom(kept)
+    # The weights, by far the largest part, stay where they are.
+    for field, _ in graph.ListFields():
+        if field.name != "initializer":
+            graph.ClearField(field.name)
+    graph.MergeFrom(kept)
 
 
 def _needed(
