@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import pytest
 from agebench.conversion.graph import Graph
 from agebench.export.candidate import Candidate
 from agebench.export.decoding import add_age
-from agebench.export.random_age_net import random_age_net
+from agebench.export.random_age_net import random_age_net, random_age_net_layers
 from agebench.export.writing import serialise
+from agebench.runtimes.age_net_layout import Widths, deploy_prototxt
+from agebench.runtimes.caffe_model import write_caffemodel
 from agebench.runtimes.onnx_metadata import PRESENT, PROBABILITIES, FileSpec, FileView, SourceFile
 from agebench.types import Crops, Floats
 
@@ -40,6 +43,28 @@ def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("caffe") / "random.caffemodel"
     random_age_net(path, seed=4)
     return path
+
+
+NARROW = Widths(conv1=12, conv2=20, conv3=28, fc6=36, fc7=44)
+"""Wide enough that numbers are nearly all of the file; no two alike, so that none is mistaken."""
+
+
+@pytest.fixture
+def narrow(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Random age networks of 8 and 117 classes in `NARROW`, as the estimators expect it here.
+
+    What is exported and compared does not depend on the widths, which are read from the file; 46 MB
+    take a hundred times as long.  No trial in a process of its own: it would expect the published
+    widths, and test_trial.py has it.
+    """
+    expected = partial(deploy_prototxt, widths=NARROW)
+    monkeypatch.setattr("agebench.estimators.caffe_age_net.deploy_prototxt", expected)
+    monkeypatch.setattr("agebench.api.export.try_models", lambda *_given, **_named: None)
+    folder = tmp_path_factory.mktemp("narrow")
+    for classes in (8, 117):
+        layers = random_age_net_layers(seed=4, classes=classes, widths=NARROW)
+        write_caffemodel(folder / f"{classes}.caffemodel", layers, encoding="v1")
+    return folder
 
 
 def _shares(logits: Floats) -> Floats:

@@ -73,9 +73,10 @@ def test_the_estimator_under_onnxruntime_answers_as_under_caffe(full_size: Path)
 
 
 @pytest.mark.usefixtures("short_proof")
-def test_the_exported_estimator_needs_no_other_file(full_size: Path, tmp_path: Path) -> None:
-    estimator = load_estimator(f"caffe-age-net:{full_size} years=midpoint margin=0.2")
-    candidate = age_net_candidate(estimator, full_size)
+def test_the_exported_estimator_needs_no_other_file(narrow: Path, tmp_path: Path) -> None:
+    source = narrow / "8.caffemodel"
+    estimator = load_estimator(f"caffe-age-net:{source} years=midpoint margin=0.2")
+    candidate = age_net_candidate(estimator, source)
     out = tmp_path / "age.onnx"
     export(candidate, out, crops=generated(candidate.spec.crop, 2), described="two")
     loaded = load_estimator(f"onnx:{out}")
@@ -92,16 +93,9 @@ def test_the_exported_estimator_needs_no_other_file(full_size: Path, tmp_path: P
         np.testing.assert_allclose(one.probabilities, two.probabilities, atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def every_age(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random file of a class for each of the ages 0 to 116, as training makes one."""
-    path = tmp_path_factory.mktemp("caffe") / "mine.caffemodel"
-    write_caffemodel(path, random_age_net_layers(seed=5, classes=117), encoding="v1")
-    return path
-
-
 @pytest.mark.usefixtures("short_proof")
-def test_a_class_for_every_age_is_exported_too(every_age: Path, tmp_path: Path) -> None:
+def test_a_class_for_every_age_is_exported_too(narrow: Path, tmp_path: Path) -> None:
+    every_age = narrow / "117.caffemodel"
     estimator = load_estimator(f"caffe-age-net-utkface:{every_age}")
     seen = TrainingHashes.of("mine/train", ["ab" * 32])
     seen.write(hashes_beside(every_age))
@@ -122,15 +116,13 @@ def test_a_class_for_every_age_is_exported_too(every_age: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("runtime", ["cv2dnn", "onnxruntime"])
-def test_a_file_of_other_classes_is_sent_where_it_belongs(
-    full_size: Path, every_age: Path, runtime: str
-) -> None:
-    for name, path, said in (
-        ("caffe-age-net", every_age, "117 classes, expected 8: use caffe-age-net-utkface:"),
-        ("caffe-age-net-utkface", full_size, "8 classes, expected 117: use caffe-age-net:"),
+def test_a_file_of_other_classes_is_sent_where_it_belongs(narrow: Path, runtime: str) -> None:
+    for name, classes, said in (
+        ("caffe-age-net", 117, "117 classes, expected 8: use caffe-age-net-utkface:"),
+        ("caffe-age-net-utkface", 8, "8 classes, expected 117: use caffe-age-net:"),
     ):
         with pytest.raises(ModelError, match=said):
-            load_estimator(f"{name}:{path}@{runtime}")
+            load_estimator(f"{name}:{narrow}/{classes}.caffemodel@{runtime}")
 
 
 @dataclass
@@ -152,11 +144,12 @@ class Spoken:
     ],
 )
 def test_options_that_no_graph_can_hold(
-    full_size: Path, change: dict[str, object], message: str
+    narrow: Path, change: dict[str, object], message: str
 ) -> None:
-    spec = replace(load_estimator(f"caffe-age-net:{full_size}").spec, **change)  # type: ignore[arg-type]  # wrong on purpose
+    path = narrow / "8.caffemodel"
+    spec = replace(load_estimator(f"caffe-age-net:{path}").spec, **change)  # type: ignore[arg-type]  # wrong on purpose
     with pytest.raises(UsageError, match=message):
-        age_net_candidate(Spoken(spec), full_size)
+        age_net_candidate(Spoken(spec), path)
 
 
 def test_a_converted_file_is_made_once_and_anew_when_damaged(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pickle
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
+from unittest.mock import Mock
 
 import numpy as np
 import numpy.typing as npt
@@ -12,12 +15,13 @@ import pytest
 
 from agebench import load_estimator
 from agebench.cli import main
+from agebench.conversion.age_net_onnx import age_net_core
 from agebench.errors import ModelError, UsageError
 from agebench.export import caffe_weights
 from agebench.export.caffe_weights import convert, difference, read_tensors
 from agebench.export.random_age_net import random_age_net, random_age_net_layers
 from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
-from agebench.runtimes.base import ModelSource
+from agebench.runtimes.base import Model, ModelSource
 from agebench.runtimes.caffe_model import CaffeLayer, read_caffemodel, write_caffemodel
 from agebench.runtimes.opening import open_model
 
@@ -75,11 +79,11 @@ def test_there_and_back_gives_the_same_numbers(tmp_path: Path) -> None:
             np.testing.assert_array_equal(one, two)
 
 
-def test_half_precision_halves_the_file(tmp_path: Path) -> None:
-    random_age_net(tmp_path / "a.caffemodel", seed=3)
-    convert(tmp_path / "a.caffemodel", tmp_path / "b.safetensors", encoding=None, half=False)
+def test_half_precision_halves_the_file(narrow: Path, tmp_path: Path) -> None:
+    whole = narrow / "8.caffemodel"
+    convert(whole, tmp_path / "b.safetensors", encoding=None, half=False)
     convert(tmp_path / "b.safetensors", tmp_path / "h.caffemodel", encoding=None, half=True)
-    sizes = [(tmp_path / name).stat().st_size for name in ("a.caffemodel", "h.caffemodel")]
+    sizes = [path.stat().st_size for path in (whole, tmp_path / "h.caffemodel")]
     assert sizes[1] < 0.51 * sizes[0]
     assert load_estimator(f"caffe-age-net:{tmp_path / 'h.caffemodel'}").spec.bins is not None
 
@@ -98,12 +102,19 @@ def test_a_pickle_is_never_read(tmp_path: Path) -> None:
         convert(disguised, tmp_path / "x.caffemodel", encoding=None, half=False)
 
 
+@cache
+def _tensors() -> dict[str, npt.NDArray[np.float32]]:
+    """The tensors of a small random network that was converted."""
+    with TemporaryDirectory() as folder:
+        caffe, path = Path(folder) / "a.caffemodel", Path(folder) / "a.safetensors"
+        random_age_net(caffe, seed=3, micro=True)
+        convert(caffe, path, encoding=None, half=False)
+        return read_tensors(path)
+
+
 def _saved(tmp_path: Path, change: Change) -> Path:
-    caffe, path = tmp_path / "a.caffemodel", tmp_path / "a.safetensors"
-    random_age_net(caffe, seed=3, micro=True)
-    convert(caffe, path, encoding=None, half=False)
-    tensors = {**read_tensors(path), **change}
-    kept = {name: value for name, value in tensors.items() if value is not None}
+    path = tmp_path / "a.safetensors"
+    kept = {name: value for name, value in {**_tensors(), **change}.items() if value is not None}
     path.write_bytes(safetensors.save(kept))
     return path
 
@@ -167,11 +178,19 @@ def test_differing_probabilities_leave_nothing(
     monkeypatch.setattr(caffe_weights, "TOLERANCE", -1.0)
     with pytest.raises(ModelError, match="nothing was written"):
         convert(source, tmp_path / "x.caffemodel", encoding=None, half=False)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.caffemodel", "a.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors"]
 
 
 def test_the_layout_of_the_bundled_weights_is_right() -> None:
     assert difference(BUNDLED, BUNDLED.with_suffix(".prototxt").read_text()) < 1e-6
+
+
+@pytest.fixture(scope="module")
+def bundled_as_onnx() -> Model:
+    """The bundled weights under onnxruntime, where no layout changes what they answer."""
+    converted = age_net_core(read_caffemodel(BUNDLED)).SerializeToString()
+    source = ModelSource("onnx", BUNDLED, outputs=("prob",), data=converted)
+    return open_model(source, runtime="onnxruntime")
 
 
 @pytest.mark.parametrize(
@@ -182,7 +201,15 @@ def test_the_layout_of_the_bundled_weights_is_right() -> None:
         ("beta: 0.75", "beta: 0.1"),
     ],
 )
-def test_a_wrong_layout_is_noticed_for_trained_weights(right: str, wrong: str) -> None:
+def test_a_wrong_layout_is_noticed_for_trained_weights(
+    right: str, wrong: str, bundled_as_onnx: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def opened(source: ModelSource, *, runtime: str | None = None) -> Model:
+        return open_model(source) if runtime is None else bundled_as_onnx
+
+    monkeypatch.setattr(caffe_weights, "read_caffemodel", Mock())
+    monkeypatch.setattr(caffe_weights, "age_net_core", Mock())
+    monkeypatch.setattr(caffe_weights, "open_model", opened)
     # Trained weights, unlike random ones, answer the same for any white noise.
     layout = BUNDLED.with_suffix(".prototxt").read_text()
     assert right in layout

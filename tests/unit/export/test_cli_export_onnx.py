@@ -11,11 +11,9 @@ from rich.console import Console
 
 from agebench.cli import export_onnx, main
 from agebench.duplicates.training_hashes import TrainingHashes
-from agebench.export.random_age_net import random_age_net_layers
 from agebench.modelfiles.weights import sha256_of
 from agebench.runtimes import cuda_library
 from agebench.runtimes.age_file import AgeFile
-from agebench.runtimes.caffe_model import write_caffemodel
 
 
 def run(*arguments: str | Path) -> int:
@@ -30,8 +28,11 @@ def checkpoint(age_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("trained")
     settings = str(age_list / "settings.toml")
-    with pytest.raises(SystemExit) as ended:
-        main(["train", settings, "--out", str(folder), "--set", "rounds=1"])
+    with pytest.MonkeyPatch.context() as patch:
+        # The curves take as long as the round; test_train_cli.py and test_curves.py have them.
+        patch.setattr("agebench.trainer.run.draw_curves", lambda *_given, **_named: None)
+        with pytest.raises(SystemExit) as ended:
+            main(["train", settings, "--out", str(folder), "--set", "rounds=1"])
     assert not ended.value.code
     return folder / "best.safetensors"
 
@@ -50,11 +51,11 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def test_an_estimator_is_exported_and_compared_on_real_faces(
-    full_size: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    narrow: Path, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.onnx"
     faces = ("--dataset", "csv", "--root", pictures, "--face-detector", "aligned", "--sample", "3")
-    assert run(f"caffe-age-net:{full_size}", "-o", out, *faces) == 0
+    assert run(f"caffe-age-net:{narrow / '8.caffemodel'}", "-o", out, *faces) == 0
     printed = capsys.readouterr().out
     assert "3 faces of csv, found by aligned" in printed
     assert "and out.parity.json" in printed
@@ -162,15 +163,15 @@ def test_cuda_is_missed_only_where_there_is_a_gpu(
 
 
 def test_a_list_of_training_pictures_is_named_and_stays_with_its_model(
-    full_size: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    narrow: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = tmp_path / "my.caffemodel"
-    write_caffemodel(model, random_age_net_layers(seed=4, classes=117), encoding="v1")
+    model, other = tmp_path / "my.caffemodel", narrow / "8.caffemodel"
+    model.write_bytes((narrow / "117.caffemodel").read_bytes())
     listed = tmp_path / "my.training-hashes.bin"
     hashes = TrainingHashes("mine", frozenset({b"12345678"}))
     listed.write_bytes(hashes.to_bytes(sha256_of(model)))
     before = listed.read_bytes()
-    for source in (f"caffe-age-net-utkface:{model}", f"caffe-age-net:{full_size}"):
+    for source in (f"caffe-age-net-utkface:{model}", f"caffe-age-net:{other}"):
         assert run(source, "-o", tmp_path / "my.onnx", "--no-check") == 2
         assert f"lists the training pictures of {model} and would" in capsys.readouterr().err
         assert listed.read_bytes() == before
@@ -180,12 +181,12 @@ def test_a_list_of_training_pictures_is_named_and_stays_with_its_model(
 
 
 def test_an_input_is_not_written_over(
-    full_size: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
+    narrow: Path, pictures: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     listed = pictures.rename(pictures.with_suffix(".onnx"))
     before = listed.read_bytes()
     given = ("--dataset", "csv", "--root", listed, "--face-detector", "aligned")
-    assert run(f"caffe-age-net:{full_size}", "-o", listed, *given) == 2
+    assert run(f"caffe-age-net:{narrow / '8.caffemodel'}", "-o", listed, *given) == 2
     assert "is an input and would be overwritten" in capsys.readouterr().err
     assert listed.read_bytes() == before
 
