@@ -149,6 +149,7 @@ def test_write_report_says_what_it_takes(tmp_path: Path) -> None:
         write_report([], tmp_path)
 
 
+@pytest.mark.usefixtures("short_proof")
 def test_export_onnx_writes_a_proven_file(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "net.onnx"
     done = export_onnx(
