@@ -58,7 +58,7 @@ class Graph:
         """Store float32 numbers, or int64 if `whole`; equal arrays are stored once."""
         array = np.ascontiguousarray(values, np.int64 if whole else np.float32)
         array = array.reshape(np.shape(values))
-        key = (array.dtype.str, array.shape, hashlib.sha256(array).digest())
+        key = (array.dtype.str, array.shape, hashlib.sha256(array.data).digest())
         if key not in self._stored:
             self._stored[key] = self._fresh(hint)
             self._weights.append(numpy_helper.from_array(array, self._stored[key]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from agebench.errors import UsageError, WeightsError, suggestion
 from agebench.runtimes.base import wanted_threads
@@ -21,6 +23,21 @@ from agebench.types import Crops, Floats
 from agebench.vision.regions import MIRRORED_REGIONS
 
 
+class _WithoutNumbers(TorchFunctionMode):
+    """Draws no weights: where there is no memory for them, this would import PyTorch's compiler."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
+            return args[0]
+        return func(*args, **(kwargs or {}))
+
+
 def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
     """Return the network with a checkpoint's averaged weights, in evaluation mode.
 
@@ -29,7 +46,7 @@ def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
     """
     head = LOSSES[saved.settings.loss.name].head
     # First without allocating: settings in an untrusted file may ask for a hundred gigabytes.
-    with torch.device("meta"):
+    with torch.device("meta"), _WithoutNumbers():
         expected = build_network(saved.settings.model, head).state_dict()
     try:
         require_fit(expected, saved.averaged)
