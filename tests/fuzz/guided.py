@@ -68,7 +68,12 @@ def files(folder: Path) -> dict[str, Target]:
 
     def target(name: str, family: fuzz.Family) -> Target:
         seed, beside = fuzz.seed_of(family, folder)
-        return seed, lambda data: fuzz.try_file(name, family, data, beside)
+
+        def read(data: bytes) -> None:
+            with tempfile.TemporaryDirectory() as own:
+                fuzz.try_file(name, family, data, beside, Path(own) / "files")
+
+        return seed, read
 
     return {name: target(name, family) for name, family in fuzz.FAMILIES.items()}
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import tempfile
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,11 @@ from agebench.splits.files import read_split, write_split
 from agebench.splits.parts import Split
 from agebench.trainer.run_folder import evaluation_of
 from tests.fuzz.mutations import as_json as json_bytes
-from tests.fuzz.mutations import changed, mutated
+from tests.fuzz.mutations import changed, mutated, put
 from tests.fuzz.promises import keeps_promise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Family:
     """A kind of file.
 
@@ -198,6 +199,7 @@ def make_whole(folder: Path) -> None:
     write_caffemodel(folder / "x.caffemodel", layers, encoding="v1", name="net")
 
 
+@cache
 def seed_of(family: Family, whole: Path) -> tuple[bytes, dict[str, bytes]]:
     """Return a whole file, and what is next to it."""
     beside = dict(family.beside or {})
@@ -216,24 +218,43 @@ def seed_of(family: Family, whole: Path) -> tuple[bytes, dict[str, bytes]]:
     return (whole / family.file).read_bytes(), beside
 
 
-def try_file(name: str, family: Family, content: bytes, beside: Mapping[str, bytes]) -> None:
-    """Hold a family's reader to the promise, with these bytes in a folder of their own."""
-    with tempfile.TemporaryDirectory() as folder:
-        for other, data in beside.items():
-            path = Path(folder) / other
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        file = Path(folder) / family.file
-        file.write_bytes(content)
-        keeps_promise(name, lambda: family.read(file), Path(folder))
+def try_file(
+    name: str, family: Family, content: bytes, beside: Mapping[str, bytes], folder: Path
+) -> None:
+    """Hold a family's reader to the promise, with these bytes in a folder of their own.
+
+    The folder is made the first time, and away after what breaks the promise.
+    """
+    file = folder / family.file
+    if not folder.exists():
+        _fill(folder, beside)
+    put(file, content)
+    try:
+        keeps_promise(name, lambda: family.read(file), folder)
+    except BaseException:
+        shutil.rmtree(folder)
+        raise
+
+
+def _fill(folder: Path, files: Mapping[str, bytes]) -> None:
+    folder.mkdir(exist_ok=True)
+    for name, data in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
 @given(data=st.data())
-def test_damaged_bytes(name: str, whole: Path, data: st.DataObject) -> None:
+def test_damaged_bytes(name: str, whole: Path, tmp_path: Path, data: st.DataObject) -> None:
     family = FAMILIES[name]
     seed, beside = seed_of(family, whole)
-    try_file(name, family, data.draw(mutated(seed)), beside)
+    try_file(name, family, data.draw(mutated(seed)), beside, tmp_path / "files")
+
+
+@cache
+def _odd(seed: bytes) -> st.SearchStrategy[Any]:
+    return changed(json.loads(seed))
 
 
 JSON_FAMILIES = [name for name, family in FAMILIES.items() if family.file.endswith(".json")]
@@ -241,25 +262,22 @@ JSON_FAMILIES = [name for name, family in FAMILIES.items() if family.file.endswi
 
 @pytest.mark.parametrize("name", JSON_FAMILIES)
 @given(data=st.data())
-def test_odd_values_in_json(name: str, whole: Path, data: st.DataObject) -> None:
+def test_odd_values_in_json(name: str, whole: Path, tmp_path: Path, data: st.DataObject) -> None:
     family = FAMILIES[name]
     seed, beside = seed_of(family, whole)
-    try_file(name, family, json_bytes(data.draw(changed(json.loads(seed)))), beside)
+    content = json_bytes(data.draw(_odd(seed)))
+    try_file(name, family, content, beside, tmp_path / "files")
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_whole_files_are_read(name: str, whole: Path) -> None:
+def test_whole_files_are_read(name: str, whole: Path, tmp_path: Path) -> None:
     """The seeds are what they should be, so that the damaged ones come near the readers' depths."""
     if name == "mean image":
         pytest.skip("a whole one has 786 kB: the seed is its head")
     family = FAMILIES[name]
     seed, beside = seed_of(family, whole)
-    with tempfile.TemporaryDirectory() as folder:
-        for other, data in {**beside, family.file: seed}.items():
-            path = Path(folder) / other
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-        family.read(Path(folder) / family.file)
+    _fill(tmp_path, {**beside, family.file: seed})
+    family.read(tmp_path / family.file)
 
 
 def _header(data: Any) -> bytes:
@@ -304,7 +322,7 @@ def _use(path: Path) -> object:
 
 
 @given(data=st.data())
-def test_checkpoints(checkpoint: Path, data: st.DataObject) -> None:
+def test_checkpoints(checkpoint: Path, tmp_path: Path, data: st.DataObject) -> None:
     """Headers are changed most of the time: that is where a reader can go wrong."""
     import struct
 
@@ -317,7 +335,5 @@ def test_checkpoints(checkpoint: Path, data: st.DataObject) -> None:
         content = _header(header) + content[8 + length :]
     else:
         content = data.draw(mutated(content[: 8 + length], most=2)) + content[8 + length :]
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "best.safetensors"
-        path.write_bytes(content)
-        keeps_promise("checkpoint", lambda: _use(path), Path(folder))
+    family = Family(_use, "best.safetensors")
+    try_file("checkpoint", family, content, {}, tmp_path / "files")

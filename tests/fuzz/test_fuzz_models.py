@@ -10,6 +10,7 @@ import io
 import struct
 import zlib
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from agebench.modelfiles.manifest import bundled_dir
 from agebench.runtimes.caffe_model import CaffeLayer, write_caffemodel
 from agebench.types import Image
 from tests.fuzz.model_child import Child
-from tests.fuzz.mutations import TOKENS, mutated
+from tests.fuzz.mutations import TOKENS, mutated, put
 from tests.fuzz.promises import counted
 
 PROTOTXT = """name: "tiny"
@@ -120,6 +121,7 @@ def _onnx(age_file: bool = False) -> bytes:
     return bytes(model.SerializeToString())
 
 
+@cache
 def _caffemodel(folder: Path) -> bytes:
     rng = np.random.default_rng(0)
     layers = [
@@ -138,6 +140,7 @@ def _blobs(
     return weights, np.zeros(shape[0], np.float32)
 
 
+@cache
 def _weights() -> bytes:
     count = 4 * 4 + 4 * 27 + 18 + 18 * 4
     values = np.abs(np.random.default_rng(0).normal(0.5, 0.1, count)).astype("<f4")
@@ -160,7 +163,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _ask(child: Child, folder: Path, name: str, content: bytes, **request: str) -> str:
     path = folder / name
-    path.write_bytes(content)
+    put(path, content)
     return child.ask(path=str(path), **request)
 
 
@@ -205,7 +208,7 @@ def test_darknet(child: Child, folder: Path, data: st.DataObject) -> None:
 
 def _try_native(child: Child, folder: Path, kind: str, content: bytes, layout: bytes) -> None:
     config = folder / "layout.txt"
-    config.write_text(layout.decode(errors="replace"), encoding="utf-8")
+    put(config, layout.decode(errors="replace").encode())
     answer = _ask(
         child,
         folder,
@@ -225,7 +228,7 @@ def test_own_readers(child: Child, folder: Path, data: st.DataObject) -> None:
     judge("caffemodel, own reader", _ask(child, folder, "x", content, family="caffemodel"))
     config = folder / "own.cfg"
     text = data.draw(mutated(CFG.encode(), LAYOUT_TOKENS)).decode(errors="replace")
-    config.write_text(text, encoding="utf-8")
+    put(config, text.encode())
     weights = data.draw(st.just(_weights()) | mutated(_weights()))
     answer = _ask(child, folder, "w", weights, family="darknet", config=str(config))
     judge("darknet, own reader", answer)
@@ -249,7 +252,17 @@ def test_whole_models_are_read(child: Child, folder: Path) -> None:
     assert _ask(child, folder, "a", _weights(), family="darknet", **request) == "ok"
 
 
+_ENCODED: dict[str, bytes] = {}
+
+
 def _encoded(image_bgr: Image, kind: str) -> bytes:
+    """Return the portrait as a file of a kind, which is made once."""
+    if kind not in _ENCODED:
+        _ENCODED[kind] = _encode(image_bgr, kind)
+    return _ENCODED[kind]
+
+
+def _encode(image_bgr: Image, kind: str) -> bytes:
     small = PillowImage.fromarray(np.ascontiguousarray(image_bgr[:240, 100:340, ::-1]))
     small = small.resize((120, 120))
     exif = PillowImage.Exif()

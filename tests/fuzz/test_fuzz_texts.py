@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ NAMES: dict[str, tuple[Callable[[str], Any], str]] = {
 }
 
 
+@cache
 def texts(seed: str) -> st.SearchStrategy[str]:
     """Return changed copies of a text, and any others; lone surrogates are file names too."""
     damaged = mutated(seed.encode(), most=3).map(lambda data: data.decode("utf-8", "replace"))
