@@ -71,6 +71,19 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("AGEBENCH_DETECTIONS", "")
 
 
+@pytest.fixture(scope="module")
+def one_thread() -> Generator[None]:
+    """Let ONNX Runtime take one thread where no number is asked for.
+
+    Its others wait for each other without sleeping, a third of the time of small networks.
+    """
+    from agebench.runtimes import base, onnx_runtime
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_runtime, "wanted_threads", lambda: base.wanted_threads() or 1)
+        yield
+
+
 @pytest.fixture(scope="session")
 def astronaut_bgr() -> Image:
     """The astronaut portrait that comes with scikit-image: uint8 (512, 512, 3), B, G, R."""

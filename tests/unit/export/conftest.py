@@ -38,6 +38,11 @@ SPEC = FileSpec(
 )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread(one_thread: None) -> None:
+    pass
+
+
 @pytest.fixture(scope="session")
 def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("caffe") / "random.caffemodel"
