@@ -73,14 +73,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="module")
 def one_thread() -> Generator[None]:
-    """Let ONNX Runtime take one thread where no number is asked for.
-
-    Its others wait for each other without sleeping, a third of the time of small networks.
-    """
-    from agebench.runtimes import base, onnx_runtime
-
+    """Let ONNX Runtime take one thread: more of them wait for each other without sleeping."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(onnx_runtime, "wanted_threads", lambda: base.wanted_threads() or 1)
+        patch.setattr("agebench.runtimes.onnx_runtime.wanted_threads", lambda: 1)
         yield
 
 

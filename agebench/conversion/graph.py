@@ -110,7 +110,7 @@ class Graph:
             producer_name="agebench",
             producer_version=__version__,
         )
-        # Here, since `make_model` copies the graph: the weights are copied once instead of twice.
+        # Not above, since `make_model` copies the graph.
         model.graph.initializer.extend(self._weights)
         onnx.checker.check_model(model, full_check=True)
         return model

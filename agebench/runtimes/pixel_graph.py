@@ -263,7 +263,7 @@ def _replace_starts(
     inputs = [item for item in graph.input if item.name not in views or item.name in used]
     inputs += [_value_info(item, index.input_shape(item.view)) for item in replaced]
     kept = onnx.GraphProto(name=graph.name, node=nodes, input=inputs, output=graph.output)
-    # The weights, by far the largest part, stay where they are.
+    # The weights stay where they are.
     for field, _ in graph.ListFields():
         if field.name != "initializer":
             graph.ClearField(field.name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,15 +24,9 @@ from agebench.vision.regions import MIRRORED_REGIONS
 
 
 class _WithoutNumbers(TorchFunctionMode):
-    """Draws no weights: where there is no memory for them, this would import PyTorch's compiler."""
+    """Draws no weights, for which PyTorch would import its compiler on "meta"."""
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: object,
-        args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
-    ) -> Any:
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
             return args[0]
         return func(*args, **(kwargs or {}))

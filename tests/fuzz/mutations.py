@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import struct
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from hypothesis import strategies as st
@@ -70,11 +69,10 @@ KINDS = (
     "cut",
 )
 _SIZES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
-_KIND, _TIMES, _SIZE = map(st.sampled_from, (KINDS, (1, 2, 50), _SIZES))
-_ORDER = st.sampled_from(("<I", ">I", "<H", ">H"))
+_KIND = st.sampled_from(KINDS)
 
 
-@cache  # a strategy looks at itself before it is drawn from the first time
+@cache  # each new strategy is examined first
 def mutated(
     seed: bytes, tokens: tuple[bytes, ...] = TOKENS, most: int = 5
 ) -> st.SearchStrategy[bytes]:
@@ -98,10 +96,10 @@ def _mutated(draw: st.DrawFn, seed: bytes, tokens: tuple[bytes, ...], most: int)
         elif kind == "token":
             data[at : at + draw(st.sampled_from((0, 1, length)))] = draw(st.sampled_from(tokens))
         elif kind == "repeat":
-            data[at:at] = data[at : at + length] * draw(_TIMES)
+            data[at:at] = data[at : at + length] * draw(st.sampled_from((1, 2, 50)))
         elif kind == "size":
-            order = draw(_ORDER)
-            value = draw(_SIZE) & (0xFFFF if order[1] == "H" else 0xFFFFFFFF)
+            order = draw(st.sampled_from(("<I", ">I", "<H", ">H")))
+            value = draw(st.sampled_from(_SIZES)) & (0xFFFF if order[1] == "H" else 0xFFFFFFFF)
             packed = struct.pack(order, value)
             data[at : at + len(packed)] = packed
         else:
@@ -161,9 +159,6 @@ def _descend(draw: st.DrawFn, value: Any) -> tuple[Any, ...]:
     return tuple(path)
 
 
-_CHANGE = st.sampled_from(("replace", "replace", "replace", "remove", "add", "repeat"))
-
-
 @st.composite
 def changed(draw: st.DrawFn, seed: Any, most: int = 3) -> Any:
     """Change up to `most` values of a nest as JSON gives it: replace, remove, add or repeat one."""
@@ -175,7 +170,7 @@ def changed(draw: st.DrawFn, seed: Any, most: int = 3) -> Any:
         inner = value
         for key in path[:-1]:
             inner = inner[key]
-        kind = draw(_CHANGE)
+        kind = draw(st.sampled_from(("replace", "replace", "replace", "remove", "add", "repeat")))
         if kind == "replace":
             inner[path[-1]] = json.loads(json.dumps(draw(odd_values())))
         elif kind == "remove":
@@ -185,12 +180,6 @@ def changed(draw: st.DrawFn, seed: Any, most: int = 3) -> Any:
         elif isinstance(inner, dict):
             inner[draw(st.sampled_from(("", "odd", "\x1b[31m", "\u202e")))] = draw(odd_values())
     return value
-
-
-def put(path: Path, content: bytes) -> None:
-    """Write a file anew: to empty one that is there takes ten times as long on some systems."""
-    path.unlink(missing_ok=True)
-    path.write_bytes(content)
 
 
 def as_json(value: Any) -> bytes:

@@ -25,7 +25,7 @@ from agebench.modelfiles.manifest import bundled_dir
 from agebench.runtimes.caffe_model import CaffeLayer, write_caffemodel
 from agebench.types import Image
 from tests.fuzz.model_child import Child
-from tests.fuzz.mutations import TOKENS, mutated, put
+from tests.fuzz.mutations import TOKENS, mutated
 from tests.fuzz.promises import counted
 
 PROTOTXT = """name: "tiny"
@@ -140,7 +140,6 @@ def _blobs(
     return weights, np.zeros(shape[0], np.float32)
 
 
-@cache
 def _weights() -> bytes:
     count = 4 * 4 + 4 * 27 + 18 + 18 * 4
     values = np.abs(np.random.default_rng(0).normal(0.5, 0.1, count)).astype("<f4")
@@ -163,7 +162,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def _ask(child: Child, folder: Path, name: str, content: bytes, **request: str) -> str:
     path = folder / name
-    put(path, content)
+    path.unlink(missing_ok=True)
+    path.write_bytes(content)
     return child.ask(path=str(path), **request)
 
 
@@ -208,7 +208,7 @@ def test_darknet(child: Child, folder: Path, data: st.DataObject) -> None:
 
 def _try_native(child: Child, folder: Path, kind: str, content: bytes, layout: bytes) -> None:
     config = folder / "layout.txt"
-    put(config, layout.decode(errors="replace").encode())
+    config.write_text(layout.decode(errors="replace"), encoding="utf-8")
     answer = _ask(
         child,
         folder,
@@ -228,7 +228,7 @@ def test_own_readers(child: Child, folder: Path, data: st.DataObject) -> None:
     judge("caffemodel, own reader", _ask(child, folder, "x", content, family="caffemodel"))
     config = folder / "own.cfg"
     text = data.draw(mutated(CFG.encode(), LAYOUT_TOKENS)).decode(errors="replace")
-    put(config, text.encode())
+    config.write_text(text, encoding="utf-8")
     weights = data.draw(st.just(_weights()) | mutated(_weights()))
     answer = _ask(child, folder, "w", weights, family="darknet", config=str(config))
     judge("darknet, own reader", answer)
@@ -252,17 +252,7 @@ def test_whole_models_are_read(child: Child, folder: Path) -> None:
     assert _ask(child, folder, "a", _weights(), family="darknet", **request) == "ok"
 
 
-_ENCODED: dict[str, bytes] = {}
-
-
 def _encoded(image_bgr: Image, kind: str) -> bytes:
-    """Return the portrait as a file of a kind, which is made once."""
-    if kind not in _ENCODED:
-        _ENCODED[kind] = _encode(image_bgr, kind)
-    return _ENCODED[kind]
-
-
-def _encode(image_bgr: Image, kind: str) -> bytes:
     small = PillowImage.fromarray(np.ascontiguousarray(image_bgr[:240, 100:340, ::-1]))
     small = small.resize((120, 120))
     exif = PillowImage.Exif()

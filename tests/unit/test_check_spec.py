@@ -16,6 +16,7 @@ from agebench import load_dataset, load_detector, load_estimator
 from agebench.cli.check_spec import command
 from agebench.errors import ModelError, UsageError
 from agebench.estimators.spec_checks import test_card as card_of
+from agebench.harness import trial
 from agebench.harness.spec_check import _alike as alike
 from agebench.harness.spec_check import _wrong as wrong_about
 from agebench.harness.spec_check import check_described
@@ -23,6 +24,7 @@ from agebench.protocols import Estimator, RuntimeInfo
 from agebench.types import AgePrediction, Crops
 from agebench.vision.images import read_image
 
+TRY_MODELS = trial.try_models
 SPEC = """
 name = "net"
 [files]
@@ -59,16 +61,12 @@ def spec(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send no processes ahead that try the model under both runtimes.
-
-    test_trial.py has them, and so has `test_runtimes_that_do_not_agree_are_said`.
-    """
-    monkeypatch.setattr("agebench.harness.trial.try_models", lambda *_references: None)
+@pytest.fixture(autouse=True)
+def _untried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Send no processes ahead that try a model under each runtime: test_trial.py has them."""
+    monkeypatch.setattr(trial, "try_models", lambda *_given: None)
 
 
-@pytest.mark.usefixtures("untried")
 def test_a_model_that_works(spec: Path, tmp_path: Path) -> None:
     seen, card = tmp_path / "seen.png", tmp_path / "card.png"
     done = CliRunner().invoke(command, [str(spec), "--crops", str(seen), "--card", str(card)])
@@ -81,7 +79,6 @@ def test_a_model_that_works(spec: Path, tmp_path: Path) -> None:
     assert all("limited" not in sentence for sentence in found["wrong"])
 
 
-@pytest.mark.usefixtures("untried")
 @pytest.mark.parametrize(
     ("crop", "scale", "wrong"),
     [
@@ -106,7 +103,6 @@ def test_two_faces_of_the_same_age_are_said_only_if_colours_do_not_matter_either
     assert alike(np.array([30.0, 30.5, 31.9]), np.zeros(3), 3) == ""
 
 
-@pytest.mark.usefixtures("untried")
 def test_a_model_that_gives_two_pictures_the_same_age_looks_wrong(spec: Path) -> None:
     spec.write_text(SPEC.format(crop="chip", scale=0.0001))
     faces = [str(sample.path) for sample in load_dataset("sample").samples[::40]]
@@ -115,7 +111,6 @@ def test_a_model_that_gives_two_pictures_the_same_age_looks_wrong(spec: Path) ->
         assert ("both ages lie within 0.00 years" in done.output) == told
 
 
-@pytest.mark.usefixtures("untried")
 def test_what_is_no_spec_file_is_told(
     spec: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -144,7 +139,8 @@ class Shifted:
         return [AgePrediction(answer.years + 3) for answer in self._model.predict(crops)]
 
 
-def test_runtimes_that_do_not_agree_are_said(spec: Path) -> None:
+def test_runtimes_that_do_not_agree_are_said(spec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trial, "try_models", TRY_MODELS)
     model = load_estimator(f"spec:{spec}")
     check = check_described(model, (), load_detector("aligned"), Shifted(model))
     (said,) = (sentence for sentence in check.wrong if sentence.startswith("under torch"))
@@ -168,7 +164,6 @@ def test_a_face_detectors_file_is_refused_with_the_command_that_tries_it(tmp_pat
         assert f"--detector spec:{path}" in str(error)
 
 
-@pytest.mark.usefixtures("untried")
 def test_a_damaged_network_is_told_as_such(spec: Path) -> None:
     network = spec.with_name("net.onnx")
     whole, operator = network.read_bytes(), b"GlobalAveragePool"
@@ -178,7 +173,6 @@ def test_a_damaged_network_is_told_as_such(spec: Path) -> None:
     assert "is damaged: a name in it is not text: compare its size and sha256" in str(error)
 
 
-@pytest.mark.usefixtures("untried")
 def test_the_card_is_there_before_the_answer_about_it(tmp_path: Path) -> None:
     """A TFLite model is not loaded without the answer that its own library gives of the card."""
     (tmp_path / "net.tflite").write_bytes(b"\x1c\0\0\0TFL3" + b"\0" * 64)
@@ -229,7 +223,6 @@ def test_ages_beyond_the_range_and_swapped_channels_are_said() -> None:
     assert wrong_about(true + 2, true + 2, true, 1.0) == []
 
 
-@pytest.mark.usefixtures("untried")
 def test_ages_that_do_not_follow_those_of_the_composites_are_said(spec: Path) -> None:
     """The blue of a composite says little of the person's age."""
     done = CliRunner().invoke(command, [str(spec)])

@@ -180,7 +180,7 @@ def test_verbs(
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # What a process of its own would do to try the model, done in this one.
+    # Try the model in this process.
     monkeypatch.setattr(trial, "ask_child", lambda task, order, **_limits: _TASKS[task](order, {}))
     before = {"out", "out.onnx", "out.caffemodel", "out.safetensors"}
     given = [_filled(word, malicious, tmp_path, before) for word in words]

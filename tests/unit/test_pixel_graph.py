@@ -89,8 +89,10 @@ def _noise(spec: CropSpec, count: int) -> Crops:
     return Crops(views, crops.present, crops.outside)
 
 
-def _pictures(spec: CropSpec, count: int) -> Crops:
-    """Return crops of the bundled faces: upright, tilted, and some beyond the border."""
+@cache
+def _of_pictures(file: str, count: int) -> tuple[Crops, Floats]:
+    """Return crops of the bundled faces, upright, tilted and beyond the border, and their ages."""
+    spec = _opened(file, as_stored=True).spec.crop
     files = sorted((bundled_dir() / "sample").glob("*.jpg"))
     rng, crops = np.random.default_rng(4), list[Crops]()
     while len(crops) < count:
@@ -102,7 +104,8 @@ def _pictures(spec: CropSpec, count: int) -> Crops:
         cut = cut_crops(picture, [frame], spec)
         if any(flags[0] for flags in cut.present.values()):
             crops.append(cut)
-    return Crops.join(crops)
+    joined = Crops.join(crops)
+    return joined, _same(file, joined)
 
 
 def _same(file: str, crops: Crops) -> Floats:
@@ -112,13 +115,6 @@ def _same(file: str, crops: Crops) -> Floats:
     assert np.array_equal(found_years, years)
     assert np.array_equal(found_shares, shares)
     return years
-
-
-@cache
-def _of_pictures(file: str, count: int) -> tuple[Crops, Floats]:
-    """Return `_pictures` and their ages, which are the same both ways."""
-    crops = _pictures(_opened(file, as_stored=True).spec.crop, count)
-    return crops, _same(file, crops)
 
 
 @pytest.mark.parametrize("file", [*FILES, OPEN_FILE])
@@ -195,7 +191,7 @@ def test_other_runtimes_get_the_graph_of_the_file(runtime: str) -> None:
     if runtime == "torch":
         pytest.importorskip("torch")
     file = AgeFile(bundled_dir() / FILE, runtime)
-    crops = _pictures(file.spec.crop, 2)
+    crops = _of_pictures(FILE, SOME)[0].take(slice(0, 2))
     feeds = file.feeds(crops)
     assert {value.dtype for value in feeds.values()} == {np.dtype(np.float32)}
     expected, _ = _opened(FILE, as_stored=True).answer(crops)

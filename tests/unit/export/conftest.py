@@ -14,7 +14,7 @@ import pytest
 from agebench.conversion.graph import Graph
 from agebench.export.candidate import Candidate
 from agebench.export.decoding import add_age
-from agebench.export.random_age_net import random_age_net, random_age_net_layers
+from agebench.export.random_age_net import random_age_net_layers
 from agebench.export.writing import serialise
 from agebench.runtimes.age_net_layout import Widths, deploy_prototxt
 from agebench.runtimes.caffe_model import write_caffemodel
@@ -38,29 +38,15 @@ SPEC = FileSpec(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread(one_thread: None) -> None:
-    pass
-
-
-@pytest.fixture(scope="session")
-def full_size(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("caffe") / "random.caffemodel"
-    random_age_net(path, seed=4)
-    return path
-
-
-NARROW = Widths(conv1=12, conv2=20, conv3=28, fc6=36, fc7=44)
-"""Wide enough that numbers are nearly all of the file; no two alike, so that none is mistaken."""
+NARROW = Widths(12, 20, 28, 36, 44)  # 260 kB, of which nearly all are numbers
 
 
 @pytest.fixture
 def narrow(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Random age networks of 8 and 117 classes in `NARROW`, as the estimators expect it here.
+    """Random age networks of 8 and 117 classes, and estimators that expect them so narrow.
 
-    What is exported and compared does not depend on the widths, which are read from the file; 46 MB
-    take a hundred times as long.  No trial in a process of its own: it would expect the published
-    widths, and test_trial.py has it.
+    The export reads widths from the file.  A process of its own to try them would not know of
+    these: test_trial.py has it.
     """
     expected = partial(deploy_prototxt, widths=NARROW)
     monkeypatch.setattr("agebench.estimators.caffe_age_net.deploy_prototxt", expected)

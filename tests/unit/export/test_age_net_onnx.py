@@ -60,7 +60,9 @@ def test_another_layout_is_refused(tmp_path: Path) -> None:
         age_net_core(read_caffemodel(tmp_path / "b.caffemodel"))
 
 
-def test_the_estimator_under_onnxruntime_answers_as_under_caffe(full_size: Path) -> None:
+def test_the_estimator_under_onnxruntime_answers_as_under_caffe(tmp_path: Path) -> None:
+    full_size = tmp_path / "random.caffemodel"
+    random_age_net(full_size, seed=4)
     first = load_estimator(f"caffe-age-net:{full_size}")
     second = load_estimator(f"caffe-age-net:{full_size}@onnxruntime:cpu")
     assert second.spec.runtime.runtime == "onnxruntime"

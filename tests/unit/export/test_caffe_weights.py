@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, TypeAlias
 from unittest.mock import Mock
 
@@ -102,19 +100,14 @@ def test_a_pickle_is_never_read(tmp_path: Path) -> None:
         convert(disguised, tmp_path / "x.caffemodel", encoding=None, half=False)
 
 
-@cache
-def _tensors() -> dict[str, npt.NDArray[np.float32]]:
-    """The tensors of a small random network that was converted."""
-    with TemporaryDirectory() as folder:
-        caffe, path = Path(folder) / "a.caffemodel", Path(folder) / "a.safetensors"
-        random_age_net(caffe, seed=3, micro=True)
-        convert(caffe, path, encoding=None, half=False)
-        return read_tensors(path)
-
-
 def _saved(tmp_path: Path, change: Change) -> Path:
     path = tmp_path / "a.safetensors"
-    kept = {name: value for name, value in {**_tensors(), **change}.items() if value is not None}
+    tensors: Change = {
+        f"{layer.name}.{part}": blob
+        for layer in random_age_net_layers(seed=3, widths=MICRO)
+        for part, blob in zip(("weight", "bias"), layer.blobs, strict=False)
+    }
+    kept = {name: value for name, value in {**tensors, **change}.items() if value is not None}
     path.write_bytes(safetensors.save(kept))
     return path
 
@@ -186,8 +179,8 @@ def test_the_layout_of_the_bundled_weights_is_right() -> None:
 
 
 @pytest.fixture(scope="module")
-def bundled_as_onnx() -> Model:
-    """The bundled weights under onnxruntime, where no layout changes what they answer."""
+def kept() -> Model:
+    """The bundled weights under onnxruntime, which no layout changes."""
     converted = age_net_core(read_caffemodel(BUNDLED)).SerializeToString()
     source = ModelSource("onnx", BUNDLED, outputs=("prob",), data=converted)
     return open_model(source, runtime="onnxruntime")
@@ -202,14 +195,11 @@ def bundled_as_onnx() -> Model:
     ],
 )
 def test_a_wrong_layout_is_noticed_for_trained_weights(
-    right: str, wrong: str, bundled_as_onnx: Model, monkeypatch: pytest.MonkeyPatch
+    right: str, wrong: str, kept: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def opened(source: ModelSource, *, runtime: str | None = None) -> Model:
-        return open_model(source) if runtime is None else bundled_as_onnx
-
-    monkeypatch.setattr(caffe_weights, "read_caffemodel", Mock())
-    monkeypatch.setattr(caffe_weights, "age_net_core", Mock())
+    opened = Mock(side_effect=lambda source, runtime="": kept if runtime else open_model(source))
     monkeypatch.setattr(caffe_weights, "open_model", opened)
+    monkeypatch.setattr(caffe_weights, "age_net_core", Mock())
     # Trained weights, unlike random ones, answer the same for any white noise.
     layout = BUNDLED.with_suffix(".prototxt").read_text()
     assert right in layout

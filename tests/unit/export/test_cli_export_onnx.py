@@ -29,7 +29,7 @@ def checkpoint(age_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     folder = tmp_path_factory.mktemp("trained")
     settings = str(age_list / "settings.toml")
     with pytest.MonkeyPatch.context() as patch:
-        # The curves take as long as the round; test_train_cli.py and test_curves.py have them.
+        # The curves take as long as the round.
         patch.setattr("agebench.trainer.run.draw_curves", lambda *_given, **_named: None)
         with pytest.raises(SystemExit) as ended:
             main(["train", settings, "--out", str(folder), "--set", "rounds=1"])

@@ -36,13 +36,6 @@ def test_an_equal_file_is_written_with_its_report(tiny: Candidate, tmp_path: Pat
     assert written.size_bytes == out.stat().st_size
 
 
-@pytest.fixture
-def few_faces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Compare on 8 generated faces: each is run in all batch sizes, under each runtime."""
-    monkeypatch.setattr("agebench.export.writing.GENERATED_FACES", 8)
-
-
-@pytest.mark.usefixtures("few_faces")
 @pytest.mark.parametrize("where", ["all", "one face", "missing view"])
 def test_a_differing_file_leaves_nothing(tiny: Candidate, tmp_path: Path, where: str) -> None:
     def other(crops: Crops) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
@@ -59,7 +52,6 @@ def test_a_differing_file_leaves_nothing(tiny: Candidate, tmp_path: Path, where:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.usefixtures("few_faces")
 def test_an_earlier_file_outlives_a_failed_export(tiny: Candidate, tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
     export(tiny, out)
@@ -69,7 +61,6 @@ def test_an_earlier_file_outlives_a_failed_export(tiny: Candidate, tmp_path: Pat
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-@pytest.mark.usefixtures("few_faces")
 def test_a_source_without_finite_ages_is_refused(tiny: Candidate, tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="finite ages"):
         export(replace(tiny, source=lambda crops: np.full(len(crops), np.nan)), tmp_path / "m.onnx")
@@ -87,7 +78,6 @@ def test_given_crops_and_a_wider_tolerance_are_used(tiny: Candidate, tmp_path: P
     assert {row.batch for row in written.report.rows} == set(BATCHES)
 
 
-@pytest.mark.usefixtures("few_faces")
 def test_without_the_check_no_report_is_left(tiny: Candidate, tmp_path: Path) -> None:
     out = tmp_path / "m.onnx"
     export(tiny, out)
@@ -118,7 +108,6 @@ def test_generated_crops_are_repeatable_and_varied(tiny: Candidate) -> None:
     assert len(np.unique(first.views["face"].mean(axis=(1, 2, 3)))) == 8
 
 
-@pytest.mark.usefixtures("few_faces")
 def test_zero_faces_give_an_empty_answer(tiny: Candidate, tmp_path: Path) -> None:
     export(tiny, tmp_path / "m.onnx")
     years, shares = AgeFile(tmp_path / "m.onnx").answer(generated(tiny.spec.crop, 0))
