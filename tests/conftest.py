@@ -73,7 +73,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
 
 @pytest.fixture(scope="module")
 def one_thread() -> Generator[None]:
-    """Let ONNX Runtime take one thread: more of them wait for each other without sleeping."""
+    """Let ONNX Runtime take one thread: more would wait without sleeping."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("agebench.runtimes.onnx_runtime.wanted_threads", lambda: 1)
         yield

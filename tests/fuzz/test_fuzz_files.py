@@ -221,7 +221,7 @@ def seed_of(family: Family, whole: Path) -> tuple[bytes, dict[str, bytes]]:
 def try_file(
     name: str, family: Family, content: bytes, beside: Mapping[str, bytes], folder: Path
 ) -> None:
-    """Hold a family's reader to the promise, with these bytes in a folder, made if need be."""
+    """Hold a reader to the promise, with these bytes in a folder, made if need be."""
     file = folder / family.file
     if not folder.exists():
         _fill(folder, beside)

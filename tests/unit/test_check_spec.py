@@ -63,7 +63,7 @@ def spec(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _untried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send no processes ahead that try a model under each runtime: test_trial.py has them."""
+    """Send no processes ahead to try a model: test_trial.py has them."""
     monkeypatch.setattr(trial, "try_models", lambda *_given: None)
 
 

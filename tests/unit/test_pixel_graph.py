@@ -34,7 +34,7 @@ Parts = Mapping[str, npt.NDArray[np.uint8]]
 
 
 SOME = 6
-"""Pictures: ages are medians, mostly in whole years, and those of fewer may be the same."""
+"""Pictures: ages are medians in whole years, and those of fewer may be the same."""
 
 _FOLDER: list[Path] = []
 """Where `MIRRORED` is written."""
@@ -135,6 +135,7 @@ def test_missing_views(file: str, view: str) -> None:
     crops, years = _of_pictures(file, SOME)
     without = crops.without(view)
     assert not np.array_equal(_same(file, without), years)
+    _same(file, Crops.join([without.take(slice(0, 2)), crops.take(slice(2, None))]))
     others = [name for name in VIEWS if name != view]
     _same(file, without.without(others[0]))
     for as_stored in (True, False):

@@ -45,8 +45,7 @@ NARROW = Widths(12, 20, 28, 36, 44)  # 260 kB, of which nearly all are numbers
 def narrow(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Random age networks of 8 and 117 classes, and estimators that expect them so narrow.
 
-    The export reads widths from the file.  A process of its own to try them would not know of
-    these: test_trial.py has it.
+    The export reads widths from the file; test_trial.py has the trial in another process.
     """
     expected = partial(deploy_prototxt, widths=NARROW)
     monkeypatch.setattr("agebench.estimators.caffe_age_net.deploy_prototxt", expected)
