@@ -75,6 +75,16 @@ def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agebench.timing.roofline.COPY_BYTES", 2**22)
 
 
+@pytest.fixture
+def short_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Warm models up for a moment before they are timed, where no one looks at the times.
+
+    test_bench_latency.py and test_sweep.py have the whole warm-up.
+    """
+    monkeypatch.setattr("agebench.timing.latency.WARM_UP_PICTURES", 1)
+    monkeypatch.setattr("agebench.benchmark.sweep.MAX_WARM_UP_RUNS", 1)
+
+
 @pytest.fixture(scope="session")
 def make_result() -> MakeResult:
     """Make the JSON of a result that is right in itself.

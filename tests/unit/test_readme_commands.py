@@ -1,6 +1,7 @@
 """Every command that README.md shows is typed, on small stand-ins for its files.
 
-As it stands, but that latency is measured for a shorter time and of fewer faces.
+As it stands, but that latency is measured for a shorter time and of fewer faces, and that two
+processes do not begin where one will do.
 """
 
 from __future__ import annotations
@@ -27,7 +28,11 @@ from tests.unit.test_spec_file import save_network
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
-SHORTER = {"bench": "--batch 1,2 --repeats 1 --cold-start 1", "compare": "--latency-pictures 2"}
+SHORTER = {
+    "bench": "--batch 1 --repeats 1 --cold-start 1",
+    "compare": "--latency-pictures 1",
+    "prepare": "--processes 1",
+}
 
 SETTINGS = """
 epochs = 1
@@ -67,7 +72,7 @@ def _video(path: Path, frame: Image) -> None:
 
 def _composites(folder: Path) -> None:
     """Composites with their ages: as a list, as folders of ages, and named as UTKFace has it."""
-    samples = load_dataset("sample").samples[::6]
+    samples = load_dataset("sample").samples[::12]
     rows = []
     for index, sample in enumerate(samples):
         assert sample.age_years is not None
@@ -126,7 +131,8 @@ def _spec(folder: Path) -> None:
 
 def _earlier_results(folder: Path) -> None:
     """What earlier commands of the same user left."""
-    assert _type("compare constant --dataset csv --root my.csv --out results") == 0
+    made = "compare constant --dataset csv --root my.csv --out results"
+    assert _type(f"{made} {SHORTER['compare']}") == 0
     for name in ("before", "after", "stored"):
         shutil.copytree(folder / "results", folder / name)
 
@@ -138,7 +144,7 @@ def _type(command: str) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("short_probe")
+@pytest.mark.usefixtures("short_probe", "short_warm_up", "undrawn")
 @pytest.mark.parametrize("commands", BLOCKS)
 def test_the_commands_run(
     commands: list[str],
@@ -152,6 +158,9 @@ def test_the_commands_run(
     shutil.copytree(stand_ins, folder)
     # As on a user's machine, a face that one command found is known to the next.
     monkeypatch.setenv("AGEBENCH_DETECTIONS", str(stand_ins.parent / "readme_faces.sqlite"))
+    # Nor is anything downloaded: test_wheels.py has that.
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", "")
     monkeypatch.chdir(folder)
     if any("report" in command or "stored" in command for command in commands):
         _earlier_results(folder)
@@ -159,7 +168,7 @@ def test_the_commands_run(
         code = _type(f"{command} {SHORTER.get(command.split()[0], '')}")
         said = capsys.readouterr()
         if command == "fetch":
-            # The mirror of the tests has not all of them, and there may be no network.
+            # The mirror of the tests has not all of them.
             missing = [name for name in load_manifest() if not (shared_weights / name).exists()]
             assert code == (1 if missing else 0), said.err
         elif "--fail-if" in command:
