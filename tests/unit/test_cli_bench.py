@@ -47,6 +47,7 @@ def caffemodel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.usefixtures("short_warm_up")
 def test_the_whole_way(caffemodel: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("agebench.benchmark.speed.PROBE_SECONDS", 0.05)
     name = f"caffe-age-net:{caffemodel}"
@@ -86,9 +87,9 @@ def test_the_whole_way(caffemodel: Path, tmp_path: Path, monkeypatch: pytest.Mon
     assert "11.4 M parameters, 709 MMAC per face" in text.getvalue()
 
 
-@pytest.mark.usefixtures("short_probe")
+@pytest.mark.usefixtures("short_probe", "short_warm_up")
 def test_a_model_with_8_bit_numbers_has_no_roofline_of_float32() -> None:
-    how = BenchSettings(batches=(1,), threads=1, repeats=1, cold_starts=1)
+    how = BenchSettings(batches=(1,), threads=1, repeats=1, cold_starts=0)
     written = bench(["multicrop-resnet-small", "multicrop-resnet"], settings=how).to_json()
     small, large = written["estimators"]
     assert small["spec"]["settings"]["precision"] == "int8"
@@ -152,6 +153,7 @@ def test_the_roofline_by_hand() -> None:
         Peaks(0.0, 1.0, 1, "")
 
 
+@pytest.mark.usefixtures("short_probe")  # of smaller arrays than test_the_whole_way's
 def test_the_probe_measures_something() -> None:
     peaks = measure_peaks(1, seconds=0.01)
     assert peaks.flops_per_s > 1e8
