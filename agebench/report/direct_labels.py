@@ -13,7 +13,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import isotonic_regression
 
 from agebench.errors import inert
 from agebench.metrics.number_format import shortened
@@ -109,6 +108,9 @@ def spread_out(places: Sequence[float], gap: float, low: float, high: float) -> 
     >>> spread_out([5.0, 5.0, 50.0], 10, 0, 100)
     [0.0, 10.0, 50.0]
     """
+    # Only many estimators need it, and scipy takes as long to import as a small report to write.
+    from scipy.optimize import isotonic_regression
+
     positions = np.asarray(places, np.float64)
     order = np.argsort(positions, kind="stable")
     steps = gap * np.arange(len(positions))

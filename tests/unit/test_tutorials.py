@@ -18,7 +18,7 @@ from tests.unit.test_readme_commands import _composites, _spec
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "tutorials.md").read_text(encoding="utf-8")
-SHORTER = {"compare": "--latency-pictures 2"}
+SHORTER = {"compare": "--latency-pictures 1"}
 
 
 def _sections() -> dict[str, str]:
@@ -33,6 +33,7 @@ def _commands(section: str) -> list[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("short_warm_up", "undrawn")
 @pytest.mark.parametrize("title", list(_sections()))
 def test_a_tutorial_runs(
     title: str,
