@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 
+from matplotlib.backend_bases import RendererBase
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 SCREEN_DPI = 150
 
@@ -16,6 +18,17 @@ class ShownFigure(Figure):
     Otherwise this only works for figures made by pyplot, which keeps them in memory and displays
     them twice.
     """
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draw it; of the pass before it is saved, whose drawing is discarded, do the layout alone.
+
+        matplotlib turns the layout off for the pass that counts.
+        """
+        layout = self.get_layout_engine()
+        if isinstance(layout, ConstrainedLayoutEngine) and self.canvas.is_saving():
+            layout.execute(self)
+        else:
+            super().draw(renderer)
 
     @property
     def finishing(self) -> list[Callable[[], None]]:
