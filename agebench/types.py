@@ -441,6 +441,9 @@ class WeightsFile:
     published: bool = False
 
 
+_PLAIN = frozenset({str, int, float, bool, type(None)})
+
+
 def plain(value: Any) -> Any:
     """Convert a value of this module, or nested ones, to JSON-compatible values.
 
@@ -449,6 +452,8 @@ def plain(value: Any) -> Any:
     >>> plain(AgeBins((0,), (2,)))
     {'lows': [0], 'highs': [2]}
     """
+    if type(value) in _PLAIN:  # most values; the questions below take longer
+        return value
     if hasattr(value, "__dataclass_fields__"):
         if hasattr(value, "to_plain"):
             value = value.to_plain()

@@ -7,6 +7,7 @@ import platform
 import re
 import sys
 from collections.abc import Mapping
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ _PACKAGES = (
 )
 
 
+@cache  # what was imported stays what it is, and reading takes longer than a small comparison
 def _installed() -> dict[str, str]:
     found = {}
     for package in _PACKAGES:
@@ -36,6 +38,7 @@ def _installed() -> dict[str, str]:
     return found
 
 
+@cache
 def _processor() -> str:
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -65,7 +68,7 @@ def describe_environment() -> Mapping[str, Any]:
     from agebench.vision.opencv import cv2
 
     machine = describe_machine()
-    return {**machine, "opencv_threads": cv2.getNumThreads(), "packages": _installed()}
+    return {**machine, "opencv_threads": cv2.getNumThreads(), "packages": {**_installed()}}
 
 
 def describe_call() -> dict[str, Any]:
