@@ -183,11 +183,10 @@ def test_a_detector_that_finds_little_is_told_and_so_are_figures_on_a_handful(
 
 
 def test_every_missed_face_is_told(cli: Cli, tmp_path: Path) -> None:
-    run = cli("compare", "constant", "--detector", "haar", "--latency-pictures", "0", "--json")
-    missed = [one for one in json.loads(run.out)["pictures"] if one["status"] == "no_face"]
     told = cli(
         "compare", "constant", "--detector", "haar", "--latency-pictures", "0", "-o", tmp_path
     )
+    missed = [one for one in _result(tmp_path)["pictures"] if one["status"] == "no_face"]
     assert 0 < len(missed) < 15
     assert f"No face in {len(missed)} of 71 pictures by haar" in " ".join(told.out.split())
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 import pickle
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,18 +127,3 @@ def test_data_frames_as_spark_hands_them_over(pictures: list[str]) -> None:
     assert set(first["id"]) == {"a"}
     assert second["id"].tolist() == ["b", "c"]
     assert second["years"].isna().all()
-
-
-@pytest.mark.extra
-def test_the_documented_example_of_ray_runs(pictures: list[str], tmp_path: Path) -> None:
-    pytest.importorskip("ray.data", reason="needs Ray (pip install agebench[ray])")
-    text = (Path(__file__).parents[2] / "docs" / "predict.md").read_text(encoding="utf-8")
-    blocks = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
-    (code,) = [block for block in blocks if "import ray" in block]
-    done = subprocess.run(  # noqa: S603 - our own example
-        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert "a.png 1 30.0" in done.stdout
-    assert "broken.jpg 0 nan" in done.stdout
-    assert len(pictures) == 3

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image as PillowImage
 
 from agebench.cli.suite import command
 from agebench.errors import AgebenchError, UsageError
@@ -31,7 +32,7 @@ from agebench.suite.plan import PlannedContender, SuitePlan, read_plan
 from agebench.suite.publish import find_results, write_board
 from agebench.suite.run import CellReport, RunOptions
 from agebench.suite.standing import standings
-from agebench.types import AgePrediction, Crops
+from agebench.types import AgePrediction, Crops, Image
 from tests.unit.suite_boards import SUITE, made_suite
 
 CELLS = 2 * 2 + 2 * 3
@@ -460,16 +461,32 @@ def test_in_parts_it_is_the_same_suite(suite: Path) -> None:
     assert _page(outcome) == _page(whole)
 
 
-@pytest.mark.extra
-@pytest.mark.slow
-def test_the_documented_example_of_ray_makes_the_same_page(suite: Path) -> None:
-    pytest.importorskip("ray", reason="needs Ray (pip install agebench[ray])")
-    text = (Path(__file__).parents[2] / "docs" / "leaderboard.md").read_text(encoding="utf-8")
+RAY_BEGINS = re.compile(
+    r"^ray\.init\(num_cpus=\d, include_dashboard=False, log_to_driver=False\)$", re.MULTILINE
+)
+
+
+def _example_of_ray(page: str) -> str:
+    text = (Path(__file__).parents[2] / "docs" / page).read_text(encoding="utf-8")
     blocks = [part.partition("```")[0] for part in text.split("```python\n")[1:]]
     (code,) = [block for block in blocks if "import ray" in block]
-    done = subprocess.run(  # noqa: S603 - our own example
+    assert len(RAY_BEGINS.findall(code)) == 1
+    return code
+
+
+@pytest.mark.extra
+def test_the_documented_examples_of_ray_run(suite: Path, astronaut_bgr: Image) -> None:
+    """One after the other in one Ray, which takes longer to begin than they do."""
+    pytest.importorskip("ray.data", reason="needs Ray (pip install agebench[ray])")
+    PillowImage.fromarray(astronaut_bgr[:, :, ::-1]).save(suite.parent / "a.png")
+    PillowImage.new("RGB", (64, 64)).save(suite.parent / "black.png")
+    (suite.parent / "broken.jpg").write_bytes(b"\xff\xd8\xff")
+    code = _example_of_ray("leaderboard.md") + RAY_BEGINS.sub("", _example_of_ray("predict.md"))
+    done = subprocess.run(  # noqa: S603 - our own examples
         [sys.executable, "-c", code], cwd=suite.parent, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     page = (suite.parent / "OUT" / "leaderboard.html").read_text()
     assert re.sub(r"20\d\d-\d\d-\d\d", "DAY", page) == _page(_make(suite, "whole"))
+    assert "a.png 1 30.0" in done.stdout
+    assert "broken.jpg 0 nan" in done.stdout
