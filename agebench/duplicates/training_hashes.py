@@ -298,9 +298,9 @@ def _looks_beside(folder: Path, trained: TrainingHashes) -> TrainingLooks | None
 
     Looks are stored in the order of one list; with that list in the folder they serve all others.
     """
-    parts = []
+    parts, own = [], trained.body_sha256
     for file in looks_in(folder):
-        same = file.list_sha256 == trained.body_sha256
+        same = file.list_sha256 == own
         of = trained if same else _list_of(folder, file.list_sha256)
         if of is not None:
             parts.append(file.of(sorted(of.prefixes)).only(trained.prefixes))

@@ -164,15 +164,14 @@ def _read(file: Path) -> LooksFile:
 
 def merged_looks(parts: Iterable[TrainingLooks]) -> TrainingLooks | None:
     """Return the looks of several files as one, each picture once; None without any picture."""
-    by_prefix = {
-        prefix: look
-        for part in parts
-        for prefix, look in zip(part.prefixes, part.looks, strict=True)
-    }
-    if not by_prefix:
+    given = list(parts)
+    prefixes = [prefix for part in given for prefix in part.prefixes]
+    row = {prefix: at for at, prefix in enumerate(prefixes)}
+    if not row:
         return None
-    prefixes = tuple(sorted(by_prefix))
-    return TrainingLooks(prefixes, np.stack([by_prefix[prefix] for prefix in prefixes]))
+    listed = tuple(sorted(row))
+    looks = np.concatenate([part.looks for part in given])
+    return TrainingLooks(listed, looks[[row[prefix] for prefix in listed]])
 
 
 def make_looks(
