@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -27,8 +28,8 @@ def _joined(path: Path) -> Joined:
     return join([read_result(path)])
 
 
-@pytest.fixture
-def pages(write_result: Write) -> list[str]:
+@pytest.fixture(scope="module")
+def pages(make_result: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Three estimators; thirteen near each other; hostile names."""
     three = {LONG: AGES + 9, "x" * 120: AGES + 2, "y": AGES * 0 + 30}
     rng = np.random.default_rng(1)
@@ -37,12 +38,15 @@ def pages(write_result: Write) -> list[str]:
     hostile = {name: AGES + place for place, name in enumerate(HOSTILE)}
     people = [f"p{row // 2}" for row in range(60)]
     groups = {"gender": "f", "what a very long label": "an even longer value of that label"}
-    written = [
-        write_result("three", predicted=three),
-        write_result("many", predicted=many, people=people, attributes=groups),
-        write_result("hostile", predicted=hostile, attributes={HOSTILE[0]: HOSTILE[1]}),
+    contents = [
+        make_result(three),
+        make_result(many, people=people, attributes=groups),
+        make_result(hostile, attributes={HOSTILE[0]: HOSTILE[1]}),
     ]
-    return [page.render(_joined(path)) for path in written]
+    folders = [tmp_path_factory.mktemp(name) for name in ("three", "many", "hostile")]
+    for folder, content in zip(folders, contents, strict=True):
+        (folder / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    return [page.render(_joined(folder)) for folder in folders]
 
 
 SEEN = """

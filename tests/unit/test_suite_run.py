@@ -49,6 +49,16 @@ def _make(path: Path, out: str, **more: object) -> SuiteOutcome:
     return make_leaderboard(read_plan(path), options, **more)  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def measured(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the suite of which all cells were measured once, into "out"."""
+    folder = tmp_path_factory.getbasetemp() / "measured-suite"
+    if not folder.exists():
+        _make(made_suite(folder), "out")
+    shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "suite.toml"
+
+
 def _page(outcome: SuiteOutcome) -> str:
     return re.sub(r"20\d\d-\d\d-\d\d", "DAY", outcome.files[0].read_text())
 
@@ -68,19 +78,18 @@ def test_every_cell_is_measured_once(suite: Path) -> None:
     assert [item.state for item in third.report.cells].count("measured") == 2
 
 
-def test_what_decides_a_figure_is_measured_again(suite: Path) -> None:
-    _make(suite, "out")
-    suite.write_text(SUITE.replace("years=40", "years=41"))
-    states = [item.state for item in _make(suite, "out").report.cells]
+def test_what_decides_a_figure_is_measured_again(measured: Path) -> None:
+    measured.write_text(SUITE.replace("years=40", "years=41"))
+    states = [item.state for item in _make(measured, "out").report.cells]
     assert states.count("measured") == states.count("kept") == CELLS // 2
-    labels = suite.parent / "pictures" / "list.csv"
+    labels = measured.parent / "pictures" / "list.csv"
     labels.write_text(labels.read_text().replace("00.png,10", "00.png,11"))
-    suite.write_text(SUITE)
-    states = [item.state for item in _make(suite, "out").report.cells]
+    measured.write_text(SUITE)
+    states = [item.state for item in _make(measured, "out").report.cells]
     assert states.count("measured") >= 2  # the first set holds that picture, whatever was sampled
     # How many threads decode decides nothing.
-    suite.write_text(SUITE.replace("decode_threads = 0", "decode_threads = 1"))
-    assert {item.state for item in _make(suite, "out").report.cells} == {"kept"}
+    measured.write_text(SUITE.replace("decode_threads = 0", "decode_threads = 1"))
+    assert {item.state for item in _make(measured, "out").report.cells} == {"kept"}
 
 
 def test_broken_off_ten_times_the_page_is_the_same(suite: Path) -> None:
@@ -127,36 +136,36 @@ root = "nowhere"
     assert "gone.toml" in page
 
 
-def test_a_damaged_result_ends_nothing(suite: Path) -> None:
-    first, *_ = _make(suite, "out").report.cells
+def test_a_damaged_result_ends_nothing(measured: Path) -> None:
+    first, *_ = _make(measured, "out").report.cells
     assert first.folder is not None
     (first.folder / RESULT_FILE).write_text("{")
-    suite.write_text(SUITE.replace("gray", "jpeg=10"))  # something new to be measured
-    outcome = _make(suite, "out")
+    measured.write_text(SUITE.replace("gray", "jpeg=10"))  # something new to be measured
+    outcome = _make(measured, "out")
     states = [item.state for item in outcome.report.cells]
     assert (states[0], states.count("measured"), states.count("broken")) == ("broken", 2, 1)
     (problem,) = outcome.problems
     assert problem.startswith(f"{first.cell.title}: {first.folder / RESULT_FILE} is not a result")
     assert problem.endswith(f"; to have it measured again, remove {first.folder}")
-    board = read_board(suite.parent / "out" / BOARD)
+    board = read_board(measured.parent / "out" / BOARD)
     assert [len(model.cells) for model in board.models] == [4, 5]
     # The same goes for one of another machine.
-    joined = _make(suite, "joined", joined=[suite.parent / "out"])
+    joined = _make(measured, "joined", joined=[measured.parent / "out"])
     assert [item.state for item in joined.report.cells] == ["broken", *["joined"] * (CELLS - 1)]
     assert joined.problems == [problem]
     shutil.rmtree(first.folder)
-    again = _make(suite, "out")
+    again = _make(measured, "out")
     assert [item.state for item in again.report.cells] == ["measured", *["kept"] * (CELLS - 1)]
 
 
-def test_altered_predictions_are_listed_and_end_nothing(suite: Path) -> None:
-    first, *_ = _make(suite, "out").report.cells
+def test_altered_predictions_are_listed_and_end_nothing(measured: Path) -> None:
+    first, *_ = _make(measured, "out").report.cells
     assert first.folder is not None
     (first.folder / PREDICTIONS_FILE).write_text("altered")
-    outcome = _make(suite, "out", reports=True)
+    outcome = _make(measured, "out", reports=True)
     (problem,) = outcome.problems
     assert f"{first.folder / PREDICTIONS_FILE} does not belong to the run" in problem
-    board = read_board(suite.parent / "out" / BOARD)
+    board = read_board(measured.parent / "out" / BOARD)
     assert [len(model.cells) for model in board.models] == [5, 5]
 
 
@@ -172,13 +181,12 @@ def _doubted(text: str, doubt: str = DOUBT) -> str:
     return text.replace('title = "forty"\n', f'title = "forty"\n{doubt}')
 
 
-def test_a_suspicion_costs_the_rank_and_measures_nothing_again(suite: Path) -> None:
-    _make(suite, "out")
-    board = suite.parent / "out" / BOARD
+def test_a_suspicion_costs_the_rank_and_measures_nothing_again(measured: Path) -> None:
+    board = measured.parent / "out" / BOARD
     listed = json.loads((board / "board.json").read_text())["models"]
     assert not any("suspected" in entry for entry in listed)
-    suite.write_text(_doubted(SUITE))
-    outcome = _make(suite, "out")
+    measured.write_text(_doubted(SUITE))
+    outcome = _make(measured, "out")
     assert {item.state for item in outcome.report.cells} == {"kept"}
     first, second = standings(read_board(board))
     assert first.models["constant years=40"].rank is None
@@ -248,15 +256,15 @@ def test_results_of_other_weights_are_not_joined(suite: Path) -> None:
     assert "other weights" in model.missing["second"]
 
 
-def test_the_board_says_what_the_full_report_says(suite: Path) -> None:
-    outcome = _make(suite, "out")
+def test_the_board_says_what_the_full_report_says(measured: Path) -> None:
+    outcome = _make(measured, "out")
     folders = [
         item.folder
         for item in outcome.report.cells
         if item.cell.place == "first/as-is" and item.folder
     ]
     joined = join([read_result(folder) for folder in folders])
-    (one, _) = standings(read_board(suite.parent / "out" / BOARD))
+    (one, _) = standings(read_board(measured.parent / "out" / BOARD))
     for entry in joined.entries:
         standing = one.models[entry.name]
         assert entry.errors is not None
