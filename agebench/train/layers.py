@@ -9,7 +9,7 @@ of Tricks for Image Classification", 2018 (ResNet-D); Hu et al., "Squeeze-and-Ex
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import torch.distributed as dist
@@ -185,10 +185,19 @@ class BlurPool(nn.Module):
         )
 
 
+def draw_weights(weights: Tensor, mode: Literal["fan_in", "fan_out"] = "fan_in") -> None:
+    """Draw initial weights as He et al. (2015) do, but none on the device "meta".
+
+    To draw nothing there, PyTorch would import its compiler, for more than a second.
+    """
+    if not weights.is_meta:
+        nn.init.kaiming_normal_(weights, mode=mode, nonlinearity="relu")
+
+
 def convolution(inputs: int, outputs: int, side: int, stride: int = 1) -> nn.Conv2d:
     """Return a padded convolution without bias, whose output size is that of its input / stride."""
     layer = nn.Conv2d(inputs, outputs, side, stride, side // 2, bias=False)
-    nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    draw_weights(layer.weight, "fan_out")
     return layer
 
 

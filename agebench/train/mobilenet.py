@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from agebench.train.layers import BatchNorm
+from agebench.train.layers import BatchNorm, draw_weights
 
 _WIDER_AND_STRIDE = (
     (2, 1), (4, 2), (4, 1), (8, 2), (8, 1), (16, 2), (16, 1), (16, 1), (16, 1), (16, 1), (16, 1),
@@ -34,7 +34,7 @@ class HalvingConvolution(nn.Conv2d):
 def _normalised(layer: nn.Conv2d) -> Iterator[nn.Module]:
     """Yield a convolution without bias, batch normalisation and ReLU6."""
     # By inputs: PyTorch counts the outputs of all groups, too many for a depthwise convolution.
-    nn.init.kaiming_normal_(layer.weight, mode="fan_in", nonlinearity="relu")
+    draw_weights(layer.weight)
     yield from (layer, BatchNorm(layer.out_channels), nn.ReLU6(inplace=True))
 
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from agebench.errors import UsageError
 from agebench.runtimes.age_net_layout import CHANNEL_MEAN
-from agebench.train.layers import Backbone, Dropout, StepRng
+from agebench.train.layers import Backbone, Dropout, StepRng, draw_weights
 from agebench.train.local_response import LocalResponseNorm
 from agebench.train.mobilenet import MobileNet
 from agebench.train.model_settings import BackboneSettings, InputMode, ModelSettings
@@ -213,14 +213,14 @@ FIRST_SCALE = 1 / 64
 
 def _convolution(inputs: int, outputs: int, side: int, stride: int, padding: int) -> nn.Conv2d:
     layer = nn.Conv2d(inputs, outputs, side, stride, padding)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    draw_weights(layer.weight)
     nn.init.zeros_(layer.bias if layer.bias is not None else torch.empty(0))
     return layer
 
 
 def _dense(inputs: int, outputs: int) -> nn.Linear:
     layer = nn.Linear(inputs, outputs)
-    nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    draw_weights(layer.weight)
     nn.init.zeros_(layer.bias)
     return layer
 
