@@ -32,6 +32,8 @@ _LONGEST_UTK_SUFFIX = len(".chip")
 # Normally 17 digits, also 16 and 18; then what file managers append to copies: " (1)".
 _UTK_STAMP = re.compile(r"[0-9]{14,20}(?:[ (-].*)?", re.DOTALL)
 _YEARS = re.compile(r"[0-9]{1,3}")
+# Nearly all names, in which `_parse_unusual_utk` reads the same.
+_USUAL_UTK = re.compile(r"([0-9]{1,3})_([01])_([0-4])_[0-9]{14,20}\.jpg(\.chip\.jpg)?")
 _FGNET = re.compile(
     r"(?P<subject>[0-9]{3})a(?P<age>[0-9]{2})[a-z]? ?\.[a-z]{3,4}", re.IGNORECASE | re.ASCII
 )
@@ -116,6 +118,13 @@ def parse_utkface(file_name: str) -> UtkName | Problem:
     >>> parse_utkface("26_1_2.jpg").reason
     "expected a date and time of 14 to 20 digits as last field, got '2'"
     """
+    if (usual := _USUAL_UTK.fullmatch(file_name)) and int(usual[1]) <= UTKFACE_OLDEST_YEARS:
+        gender, race = GENDERS[int(usual[2])], RACES[int(usual[3])]
+        return UtkName(int(usual[1]), gender, race, usual[4] is not None)
+    return _parse_unusual_utk(file_name)
+
+
+def _parse_unusual_utk(file_name: str) -> UtkName | Problem:
     stem, chip = _without_utk_suffixes(file_name)
     if stem == file_name:
         return Problem(file_name, "not named as a picture: expected .jpg or .jpg.chip.jpg")

@@ -175,10 +175,14 @@ class _Codes:
         self._codes = array("i")
 
     def add(self, text: str | None) -> None:
-        if len(self._places) < len(self._texts):
-            self._places = {self._texts.at(place): place for place in range(len(self._texts))}
-        place = -1 if text is None else self._places.setdefault(text, len(self._texts))
-        if text is not None and place == len(self._texts):
+        if text is None:
+            self._codes.append(-1)
+            return
+        known = len(self._texts)
+        if len(self._places) < known:
+            self._places = {self._texts.at(place): place for place in range(known)}
+        place = self._places.setdefault(text, known)
+        if place == known:
             self._texts.add(text)
         self._codes.append(place)
 
