@@ -58,12 +58,16 @@ def command(
     from agebench.harness.selection import refuse_lists
     from agebench.harness.settings import CompareSettings
     from agebench.harness.trial import try_models
+    from agebench.metrics.class_years import require_training_part
 
     names = join_options(estimator)
     if len(names) != 1:
         raise UsageError(f"expected one estimator, got {len(names)}: {', '.join(names)}")
     check_target(out)
     refuse_lists(out, root, str(settings.get("protocol") or ""))
+    chosen = CompareSettings(**settings)  # type: ignore[arg-type]  # click checked the types
+    if chosen.part is not None:
+        require_training_part(chosen.part)  # before a process tries the models
     try_models(names, [detector])
     with progress_bars() as progress:
         table = fit_years(
@@ -71,7 +75,7 @@ def command(
             dataset,
             root=root,
             detector=detector,
-            settings=CompareSettings(**settings),  # type: ignore[arg-type]  # click checked the types
+            settings=chosen,
             progress=progress,
         )
     table.write(out)
