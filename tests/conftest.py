@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Generator
+from functools import partial
 from pathlib import Path
 
 # Before numpy and torch are imported, here and in all child processes: the tests' matrices are
@@ -21,6 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
 from agebench.types import Image
 
 # A busy machine is not a fault of the code: pytest's own limit ends what hangs.
@@ -77,6 +79,13 @@ def one_thread() -> Generator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("agebench.runtimes.onnx_runtime.wanted_threads", lambda: 1)
         yield
+
+
+@pytest.fixture
+def micro_age_net(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let caffe-age-net read files with few channels; test_estimators_golden.py has whole ones."""
+    layout = partial(deploy_prototxt, widths=MICRO)
+    monkeypatch.setattr("agebench.estimators.caffe_age_net.deploy_prototxt", layout)
 
 
 @pytest.fixture(scope="session")

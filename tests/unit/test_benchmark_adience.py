@@ -30,9 +30,9 @@ def script() -> ModuleType:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Random weights and a mean image; an estimator wants the full layout, not the micro one."""
+    """Random weights and a mean image."""
     folder = tmp_path_factory.mktemp("weights")
-    random_age_net(folder / "random.caffemodel", seed=0)
+    random_age_net(folder / "random.caffemodel", seed=0, micro=True)
     write_mean(folder / "mean.binaryproto", np.full((3, 256, 256), 110.0))
     return {"weights": folder / "random.caffemodel", "mean": folder / "mean.binaryproto"}
 
@@ -61,6 +61,7 @@ def run(script: ModuleType, tree: Path, files: dict[str, Path], *more: str) -> i
     return int(script.main(given))
 
 
+@pytest.mark.usefixtures("micro_age_net")
 def test_folds_are_scored_as_by_hand(
     script: ModuleType, tree: Path, files: dict[str, Path], tmp_path: Path, capsys: Any
 ) -> None:
@@ -158,6 +159,7 @@ def test_the_summary_weighs_folds_equally(script: ModuleType) -> None:
     assert script.summary(scores[2:], "exact") == {"mean": None, "sd": None}
 
 
+@pytest.mark.usefixtures("micro_age_net")
 def test_wrong_calls_are_one_sentence(
     script: ModuleType, tree: Path, files: dict[str, Path], tmp_path: Path, capsys: Any
 ) -> None:

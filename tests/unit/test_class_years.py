@@ -468,11 +468,12 @@ def test_a_table_that_does_not_fit_says_in_what(
     assert "agebench fit-years" in after
 
 
+@pytest.mark.usefixtures("micro_age_net")
 def test_the_command_fits_and_caffe_age_net_uses_it(
     dataset: SampleList, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     net, table = tmp_path / "random.caffemodel", tmp_path / "table.json"
-    random_age_net(net, seed=11)
+    random_age_net(net, seed=11, micro=True)
     listed = tmp_path / "list.csv"
     rows = [f"{item.path},{item.age_years}" for item in dataset.samples[:24]]
     listed.write_text("path,age\n" + "\n".join(rows) + "\n")
