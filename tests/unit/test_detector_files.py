@@ -128,7 +128,9 @@ def test_a_face_is_found_where_it_is(runtime: str, tmp_path: Path) -> None:
 
 
 def test_it_keeps_the_promises_of_a_detector(tmp_path: Path) -> None:
-    check_detector(SpecFileDetector(path=write(tmp_path, columns=20)))
+    path = write(tmp_path, columns=20)
+    check_detector(SpecFileDetector(path=path))
+    check_detector(SpecFileDetector(path=path, pad="auto"), red_square())
 
 
 def test_frame_and_options_of_the_file_and_of_the_reference(tmp_path: Path) -> None:
