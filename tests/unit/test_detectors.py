@@ -478,6 +478,10 @@ def test_tight_chips_are_the_frame_itself() -> None:
 # Detectors that need no download, on hostile pictures
 
 
+def head_of(astronaut_bgr: Image) -> Image:
+    return astronaut_bgr[:230, 120:350].copy()
+
+
 @pytest.fixture(params=["haar", "aligned"])
 def detector(request: pytest.FixtureRequest) -> FaceDetector:
     return load_detector(request.param)
@@ -491,12 +495,14 @@ def test_odd_sizes_are_no_trouble(detector: FaceDetector, height: int, width: in
 def test_read_only_and_strided_pictures_give_the_same(
     detector: FaceDetector, astronaut_bgr: Image
 ) -> None:
-    expected = detector.detect(astronaut_bgr)
-    read_only = astronaut_bgr.copy()
+    portrait = head_of(astronaut_bgr)
+    expected = detector.detect(portrait)
+    assert expected
+    read_only = portrait.copy()
     read_only.flags.writeable = False
     assert detector.detect(read_only) == expected
-    assert detector.detect(astronaut_bgr[:, :, ::-1].copy()[:, :, ::-1]) == expected
-    assert np.array_equal(read_only, astronaut_bgr)
+    assert detector.detect(portrait[:, :, ::-1].copy()[:, :, ::-1]) == expected
+    assert np.array_equal(read_only, head_of(astronaut_bgr))
 
 
 def test_haar_finds_the_astronaut(astronaut_bgr: Image) -> None:
@@ -508,7 +514,8 @@ def test_haar_finds_the_astronaut(astronaut_bgr: Image) -> None:
 
 
 def test_haar_confidence_leaves_weaker_faces_out(astronaut_bgr: Image) -> None:
-    (face,) = Haar().detect(astronaut_bgr)
+    portrait = head_of(astronaut_bgr)
+    (face,) = Haar().detect(portrait)
     assert 0.0 < face.score < 1.0
-    assert Haar(confidence=face.score).detect(astronaut_bgr) == [face]
-    assert Haar(confidence=min(1.0, face.score + 1e-3)).detect(astronaut_bgr) == []
+    assert Haar(confidence=face.score).detect(portrait) == [face]
+    assert Haar(confidence=min(1.0, face.score + 1e-3)).detect(portrait) == []
