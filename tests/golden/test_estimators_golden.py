@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,9 +34,14 @@ def _mean_image() -> Floats:
     return np.stack([rows, columns, 150 - rows - columns])
 
 
-def _forward(net_path: Path, blob: Floats) -> Floats:
+@cache
+def _net(path: Path) -> Any:
     prototxt = np.frombuffer(deploy_prototxt().encode(), np.uint8)
-    net = cv2.dnn.readNetFromCaffe(prototxt, np.frombuffer(net_path.read_bytes(), np.uint8))
+    return cv2.dnn.readNetFromCaffe(prototxt, np.frombuffer(path.read_bytes(), np.uint8))
+
+
+def _forward(net_path: Path, blob: Floats) -> Floats:
+    net = _net(net_path)
     net.setInput(blob.astype(np.float32))
     return np.asarray(net.forward("prob"), np.float64).reshape(8)
 

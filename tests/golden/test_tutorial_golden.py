@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,9 @@ class Tutorial:
         return np.array(shares[0], np.float64), LABELS[shares[0].argmax()]
 
 
+the_tutorial, the_estimator = cache(Tutorial), cache(load_estimator)
+
+
 PICTURES: dict[str, Callable[[Image], Image]] = {
     "whole": lambda image: image,
     "at the left and upper border": lambda image: image[70:, 190:],
@@ -75,9 +79,9 @@ def test_it_is_the_tutorial_to_the_last_bit(
     name: str, shared_dir: Path, shared_weights: Path, astronaut_bgr: Image
 ) -> None:
     picture = np.ascontiguousarray(PICTURES[name](astronaut_bgr))
-    tutorial = Tutorial(shared_dir / "pretrained")
+    tutorial = the_tutorial(shared_dir / "pretrained")
     expected, label = tutorial.age(picture, tutorial.boxes(picture)[0])
-    estimator = load_estimator("caffe-age-net recipe=tutorial")
+    estimator = the_estimator("caffe-age-net recipe=tutorial")
     found = find_faces(load_detector(estimator.spec.detector), picture)
     (answer,) = estimator.predict(cut_crops(picture, found.frames, estimator.spec.crop))
     assert answer.probabilities is not None
