@@ -22,6 +22,8 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from agebench.datasets import utkface
+from agebench.datasets.base import SampleList
 from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
 from agebench.types import Image
 
@@ -86,6 +88,12 @@ def micro_age_net(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let caffe-age-net read files with few channels; test_estimators_golden.py has whole ones."""
     layout = partial(deploy_prototxt, widths=MICRO)
     monkeypatch.setattr("agebench.estimators.caffe_age_net.deploy_prototxt", layout)
+
+
+@pytest.fixture(scope="session")
+def utkface_chips(shared_dir: Path) -> SampleList:
+    """The chips of UTKFace, listed once."""
+    return utkface.load(shared_dir / "data" / "utkface")
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ import numpy.typing as npt
 import pytest
 
 from agebench import CompareSettings, compare
+from agebench.datasets.base import SampleList
 from agebench.harness.results import CompareResult
 
 pytestmark = pytest.mark.shared
@@ -127,11 +128,10 @@ def test_fgnet_with_each_detector(
         assert sum(1 for _ in csv.DictReader(file)) == len(estimators) * PICTURES
 
 
-def test_utkface_chips(shared_dir: Path, shared_weights: Path) -> None:
+def test_utkface_chips(utkface_chips: SampleList, shared_weights: Path) -> None:
     result = compare(
         ["hse-mobilenet", "constant"],
-        "utkface",
-        root=shared_dir / "data" / "utkface",
+        utkface_chips,
         detector="aligned",
         settings=CompareSettings(sample=CHIPS, seed=1, latency_pictures=0),
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from agebench import load_dataset, load_estimator
-from agebench.datasets.base import sample
+from agebench.datasets.base import SampleList, sample
 from agebench.modelfiles.manifest import Need, load_manifest
 from agebench.modelfiles.weights import is_here
 from benchmarks.zoo import Faces, find_faces, measure
@@ -35,8 +35,8 @@ MAE_YEARS = {
 
 
 @cache
-def faces_of(name: str, root: Path, detector: str) -> Faces:
-    return find_faces(sample(load_dataset(name, root), PICTURES, 0), detector)
+def on_fgnet(root: Path) -> Faces:
+    return find_faces(sample(load_dataset("fgnet", root), PICTURES, 0), "yolov8-face@onnxruntime")
 
 
 def files_of(name: str) -> list[str]:
@@ -46,14 +46,13 @@ def files_of(name: str) -> list[str]:
 
 @pytest.mark.shared
 @pytest.mark.parametrize("name", MAE_YEARS)
-def test_errors_on_a_few_faces(name: str, shared_weights: Path) -> None:
-    data = shared_weights.parent / "data"
+def test_errors_on_a_few_faces(name: str, shared_weights: Path, utkface_chips: SampleList) -> None:
     lacking = [file for file in files_of(name) if not is_here(file)]
     if lacking:  # which loading it would fetch
         pytest.skip(f"{', '.join(lacking)} is not in {shared_weights}")
     found = (
-        faces_of("fgnet", data / "fgnet", "yolov8-face@onnxruntime"),
-        faces_of("utkface", data / "utkface", "aligned"),
+        on_fgnet(shared_weights.parent / "data" / "fgnet"),
+        find_faces(sample(utkface_chips, PICTURES, 0), "aligned"),
     )
     # hse-mobilenet is a TensorFlow graph, which ONNX Runtime does not read.
     for runtime in ("cv2dnn",) if name == "hse-mobilenet" else ("cv2dnn", "onnxruntime"):

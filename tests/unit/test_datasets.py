@@ -250,15 +250,16 @@ def test_utkface_names_repeated_in_folders_are_kept_and_noted(tmp_path: Path) ->
 
 
 @pytest.mark.shared
-def test_utkface_real_chips(shared_dir: Path) -> None:
-    dataset = utkface.load(shared_dir / "data" / "utkface")
+def test_utkface_real_chips(utkface_chips: SampleList) -> None:
+    dataset = utkface_chips
     assert len(dataset) == 21_319
     assert dataset.problems == ()
     assert dataset.spec.aligned
     # Counted by a second route: what stands before the first underscore.
-    ages = sorted(int(sample.name.split("_")[0]) for sample in dataset.samples)
-    assert sorted(sample.age_years or 0.0 for sample in dataset.samples) == ages
-    assert sum("race" not in sample.attributes for sample in dataset.samples) == 2
+    samples = list(dataset.samples)
+    ages = sorted(int(sample.name.split("_")[0]) for sample in samples)
+    assert sorted(sample.age_years or 0.0 for sample in samples) == ages
+    assert sum("race" not in sample.attributes for sample in samples) == 2
 
 
 # fgnet
