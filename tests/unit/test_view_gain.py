@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,7 @@ def test_bundled_faces_are_asked_once(tmp_path: Path, monkeypatch: pytest.Monkey
     main = script("view_gain")
     few = limit(load_dataset("sample"), 10)
     monkeypatch.setattr(main, "load_dataset", lambda _: few)
+    monkeypatch.setattr(main, "area_differences", partial(main.area_differences, draws=40))
     out = tmp_path / "out.json"
     given = ["--sample", "--answers", str(tmp_path / "kept"), "--out", str(out)]
     main.main(given)
