@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from agebench.errors import UsageError, WeightsError, suggestion
 from agebench.runtimes.base import wanted_threads
@@ -23,15 +21,6 @@ from agebench.types import Crops, Floats
 from agebench.vision.regions import MIRRORED_REGIONS
 
 
-class _WithoutNumbers(TorchFunctionMode):
-    """Draws no weights, for which PyTorch would import its compiler on "meta"."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.Tensor.normal_, torch.Tensor.uniform_):
-            return args[0]
-        return func(*args, **(kwargs or {}))
-
-
 def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
     """Return the network with a checkpoint's averaged weights, in evaluation mode.
 
@@ -40,7 +29,7 @@ def load_model(saved: Checkpoint, where: str) -> AgeNetwork:
     """
     head = LOSSES[saved.settings.loss.name].head
     # First without allocating: settings in an untrusted file may ask for a hundred gigabytes.
-    with torch.device("meta"), _WithoutNumbers():
+    with torch.device("meta"):
         expected = build_network(saved.settings.model, head).state_dict()
     try:
         require_fit(expected, saved.averaged)
