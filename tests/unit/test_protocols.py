@@ -405,8 +405,8 @@ NAMES = ("utkface-full", "utkface-5fold-own", "utkface-21-60")
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_no_copy_straddles_in_utkface(shared_dir: Path) -> None:
-    dataset = load_dataset("utkface", shared_dir / "data" / "utkface")
+def test_no_copy_straddles_in_utkface(utkface_chips: SampleList) -> None:
+    dataset = utkface_chips
     prints = fingerprints(dataset.samples)
     sha256 = {item.name: item.sha256 for item in prints}
 
