@@ -37,10 +37,18 @@ def run(age_list: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str], undra
     def call(*given: str) -> Any:
         out = str(tmp_path / "run")
         with pytest.raises(SystemExit) as ended:
-            main(["train", str(age_list / "settings.toml"), "--out", out, *given])
+            main([*_train(age_list), "--out", out, *given])
         return int(ended.value.code or 0), *capfd.readouterr()
 
     return call
+
+
+def _train(age_list: Path) -> list[str]:
+    """Three epochs of a single step."""
+    return ["train", str(age_list / "settings.toml"), "--set", "batch=24"]
+
+
+ONE_EPOCH = ("--set", "epochs=1")
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +57,7 @@ def _finished(age_list: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("agebench.trainer.run.draw_curves", lambda *_given, **_named: None)
         with pytest.raises(SystemExit) as ended:
-            main(["train", str(age_list / "settings.toml"), "--out", str(out)])
+            main([*_train(age_list), "--out", str(out)])
     assert not ended.value.code
     return out
 
@@ -73,7 +81,7 @@ def test_pictures_left_out_are_counted_and_all_listed(
     (data / "p05.png").unlink()
     with (data / "list.csv").open("a") as file:
         file.write("p06.png,-3\n")
-    code, out, _ = run("--root", str(data / "list.csv"))
+    code, out, _ = run("--root", str(data / "list.csv"), *ONE_EPOCH)
     assert code == 0
     listed = tmp_path / "run" / LEFT_OUT_FILE
     assert f"pictures left out: 2 (listing), 1 (split), 1 (train): see {listed}; " in out
@@ -97,12 +105,13 @@ def test_in_a_pipe_there_is_a_line_per_stage_and_round(run: Any, tmp_path: Path)
     assert [line.split(":")[0] for line in lines[2:]] == [
         "data.detector is 'aligned'",  # the pictures are no chips, as far as is known
         *("epoch 0", "epoch 1", "epoch 2"),
-        *("Ended after 9 steps", "val"),
+        *("Ended after 3 steps", "val"),
     ]
     with (tmp_path / "run" / LEFT_OUT_FILE).open() as file:
         assert list(csv.reader(file)) == [["part", "picture", "reason"]]
 
 
+@pytest.mark.usefixtures("finished")
 def test_that_the_test_part_was_seen_stays_recorded(run: Any, tmp_path: Path) -> None:
     assert run("--final-test")[0] == 0
     figures = _evaluation(tmp_path)["figures"]["test"]
@@ -118,8 +127,8 @@ def test_after_more_epochs_the_old_test_figures_are_gone_but_not_the_record(
     run: Any, tmp_path: Path
 ) -> None:
     constant = ("--set", "optim.schedule=constant")
-    assert run(*constant, "--final-test")[0] == 0
-    assert run(*constant, "--set", "epochs=4")[0] == 0
+    assert run(*constant, *ONE_EPOCH, "--final-test")[0] == 0
+    assert run(*constant, "--set", "epochs=2")[0] == 0
     again = _evaluation(tmp_path)
     assert again["final_test"] is True
     assert set(again["figures"]) == {"val"}
@@ -155,8 +164,8 @@ def test_interrupted_it_keeps_the_checkpoint_and_goes_on(
     assert not (tmp_path / "run" / LOCK_FILE).exists()
     code, out, _ = run()
     assert code == 0
-    assert "resuming from step 6, after 2 epochs" in out
-    assert "Ended after 9 steps" in out
+    assert "resuming from step 2, after 2 epochs" in out
+    assert "Ended after 3 steps" in out
 
 
 def test_interrupted_before_the_first_checkpoint(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -233,10 +242,10 @@ def test_a_run_that_got_no_farther_than_its_logs_begins_again(
 
     with monkeypatch.context() as patched:
         patched.setattr(TrainingHashes, "write", full)
-        assert run()[0] == 1
+        assert run(*ONE_EPOCH)[0] == 1
     left = {entry.name for entry in (tmp_path / "run").iterdir()}
     assert left == {"steps.csv", "epochs.csv"}
-    assert run()[0] == 0
+    assert run(*ONE_EPOCH)[0] == 0
 
 
 @pytest.mark.usefixtures("finished")
@@ -278,18 +287,18 @@ def test_a_weight_without_a_teacher_is_refused(run: Any) -> None:
 
 def test_two_runs_are_not_at_work_in_one_folder(run: Any, tmp_path: Path) -> None:
     with alone_in_run(tmp_path / "run"):
-        code, _, error = run()
+        code, _, error = run(*ONE_EPOCH)
     assert code == 1
     assert "another run is at work in" in error
     assert list((tmp_path / "run").iterdir()) == []
-    assert run()[0] == 0
+    assert run(*ONE_EPOCH)[0] == 0
     assert not (tmp_path / "run" / LOCK_FILE).exists()
 
 
 def test_a_lock_that_a_killed_run_left_does_no_harm(run: Any, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / LOCK_FILE).touch()
-    assert run()[0] == 0
+    assert run(*ONE_EPOCH)[0] == 0
 
 
 @pytest.mark.usefixtures("finished")
@@ -299,7 +308,7 @@ def test_the_same_pictures_may_lie_elsewhere(run: Any, age_list: Path, tmp_path:
     given = ("--root", str(moved / "list.csv"), "--protocol", str(moved / "split.csv"))
     code, out, _ = run(*given, "--set", "data.decode_threads=1")
     assert code == 0
-    assert "resuming from step 9" in out
+    assert "resuming from step 3" in out
 
 
 @pytest.mark.parametrize(
@@ -335,7 +344,7 @@ def test_a_batch_that_can_not_be_shared_is_refused_before_pictures_are_read(
 
     three = DistributedContext(0, 3, torch.device("cpu"))
     monkeypatch.setattr(training, "joined_processes", lambda _device: nullcontext(three))
-    code, out, error = run()
+    code, out, error = run("--set", "batch=8")
     assert (code, out) == (2, "")
     assert "a batch of 8 can't be divided evenly among 3 processes" in error
     assert not (tmp_path / "run").exists()
@@ -487,17 +496,18 @@ def test_a_run_does_not_go_on_with_other_labels(
 ) -> None:
     shutil.copytree(age_list, tmp_path / "data")
     listed = tmp_path / "data" / "list.csv"
-    assert run("--root", str(listed))[0] == 0
+    given = ("--root", str(listed), *ONE_EPOCH)
+    assert run(*given)[0] == 0
     lines = listed.read_text().splitlines()
     name, age = lines[line].split(",")
     lines[line] = f"{name},{int(age) + 1}"
     listed.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
-    code, _, error = run("--root", str(listed))
+    code, _, error = run(*given)
     assert code == 2
     assert f"labels or contents of the part {part!r} differ" in " ".join(error.split())
     lines[line] = f"{name},{age}"
     listed.write_text("\n".join([lines[0], *lines[:0:-1]]) + "\n")
-    assert run("--root", str(listed))[0] == 0  # in another order, which says nothing
+    assert run(*given)[0] == 0  # in another order, which says nothing
 
 
 def _forget(checkpoint: Path, *facts: str, **settings: Any) -> None:
@@ -560,7 +570,7 @@ def test_another_start_than_the_runs_is_refused(
 def test_ages_that_the_network_can_not_give_are_left_out_and_listed(
     run: Any, tmp_path: Path
 ) -> None:
-    code, out, _ = run("--set", "model.oldest=50")
+    code, out, _ = run("--set", "model.oldest=50", *ONE_EPOCH)
     assert code == 0
     assert "pictures left out" in out
     with (tmp_path / "run" / LEFT_OUT_FILE).open() as file:
@@ -586,12 +596,12 @@ def test_a_part_that_is_not_there_is_said_before_pictures_are_read(run: Any) -> 
     assert "Reading" not in out
 
 
+@pytest.mark.usefixtures("finished")
 def test_weights_that_do_not_fit_are_said_before_pictures_are_read(
     run: Any, tmp_path: Path
 ) -> None:
-    assert run("--set", "model.dense=24")[0] == 0
-    best = tmp_path / "run" / BEST_FILE
-    code, out, error = run("--set", f"start={best}", "--out", str(tmp_path / "other"))
+    given = _set(f"start={tmp_path / 'run' / BEST_FILE}", "model.dense=24")
+    code, out, error = run(*given, "--out", str(tmp_path / "other"))
     assert code == 1
     assert "averaged weights" in error
     assert "Reading" not in out
