@@ -100,7 +100,7 @@ def test_a_data_set_refuses_what_is_not_sorted_whatever_it_is_given() -> None:
 
 
 def test_a_listed_picture_takes_a_fraction_of_its_objects() -> None:
-    count = 5000
+    count = 1000
 
     def made() -> Iterator[Sample]:
         for number in range(count):
@@ -132,7 +132,7 @@ def test_a_listed_picture_takes_a_fraction_of_its_objects() -> None:
 
 
 def test_a_csv_list_is_not_held_as_objects_while_it_is_read(tmp_path: Path) -> None:
-    count = 3000
+    count = 1000
     (tmp_path / "a.png").write_bytes(b"")
     rows = "".join(f"a.png,{n % 90},{n},{n + 1},{n + 2},{n + 3}\n" for n in range(count))
     (tmp_path / "list.csv").write_text(f"path,age,x0,y0,x1,y1\n{rows}")

@@ -150,7 +150,7 @@ def _old_settings(values: Any) -> None:
 
 
 @pytest.fixture
-def train(age_list: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def train(age_list: Path, capfd: pytest.CaptureFixture[str], undrawn: None) -> Callable[..., str]:
     """Call `agebench train` in this process; return what it printed."""
     pytest.importorskip("torch", reason="training needs PyTorch (pip install agebench[train])")
 

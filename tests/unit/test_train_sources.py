@@ -234,8 +234,9 @@ def test_files_that_are_no_answers_are_one_sentence(tmp_path: Path) -> None:
 
 
 def _train(age_list: Path, out: Path, *given: str) -> int:
+    settings = [str(age_list / "settings.toml"), "--set", "epochs=1"]
     with pytest.raises(SystemExit) as ended:
-        main(["train", str(age_list / "settings.toml"), "--out", str(out), *given])
+        main(["train", *settings, "--out", str(out), *given])
     return int(ended.value.code or 0)
 
 
@@ -254,6 +255,7 @@ def _answers(age_list: Path, file: Path, shift: int = 0) -> Path:
     return file
 
 
+@pytest.mark.usefixtures("undrawn")
 def test_a_run_on_two_sets_with_a_teacher(
     age_list: Path,
     tmp_path: Path,
