@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import pytest
 from PIL import Image as PillowImage
 
 from agebench.cli.main import main
+from tests.unit.forking import ForkedPython
 
 Left = Callable[[Path], object]
 
@@ -60,15 +59,6 @@ def _words(verb: str, root: Path, out: Path) -> list[str]:
     return [word.format(root=root, out=out) for word in VERBS[verb][0]]
 
 
-def _start(words: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(  # noqa: S603 - words of this file
-        [sys.executable, "-P", "-m", "agebench", *words],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-
-
 @pytest.mark.parametrize("verb", VERBS)
 def test_two_at_once_leave_what_one_leaves(verb: str, tmp_path: Path) -> None:
     root, alone, shared = tmp_path / "root", tmp_path / "alone", tmp_path / "shared"
@@ -80,12 +70,12 @@ def test_two_at_once_leave_what_one_leaves(verb: str, tmp_path: Path) -> None:
             PillowImage.fromarray(pixels).save(root / str(age) / f"{number}.png")
     alone.mkdir()
     shared.mkdir()
-    runs = [_start(_words(verb, root, shared)) for _ in range(2)]
+    runs = [ForkedPython("-m", "agebench", *_words(verb, root, shared)) for _ in range(2)]
     with pytest.raises(SystemExit) as ended:
         main(_words(verb, root, alone))
     assert ended.value.code == 0
-    said = [run.communicate(timeout=1800)[1] for run in runs]
-    codes = [run.returncode for run in runs]
+    ends = [run.ended() for run in runs]
+    said, codes = [end.stderr for end in ends], [end.returncode for end in ends]
     # Where one began when the other was through, it did the same once more.
     assert codes in ([0, 0], [0, 1], [1, 0]), said
     for code, text in zip(codes, said, strict=True):

