@@ -19,7 +19,7 @@ from typing import Any
 _SCRIPT = Path(__file__).with_name("forked_child.py")
 _METHOD = "forkserver" if os.name == "posix" else "spawn"
 _IMPORTED = [
-    # Processes that train together import PyTorch's compiler, which takes longer than a small run.
+    # PyTorch's optimisers import its compiler, which takes longer than all the rest of a small run.
     *("torch", "torch._dynamo", "cv2", "onnx", "onnxruntime", "scipy.optimize"),
     *("matplotlib.figure", "rich.progress"),
     *("agebench.cli.main", "agebench.cli.compare", "agebench.cli.predict", "agebench.cli.prepare"),

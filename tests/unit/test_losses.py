@@ -267,7 +267,7 @@ def test_training_on_the_loss_finds_the_ages(name: Any) -> None:
     head = spec.head(8, 8)
     optimiser = torch.optim.Adam(head.parameters(), lr=0.3)
     for _ in range(80):
-        optimiser.zero_grad()
+        head.zero_grad()
         _backward(spec.per_sample(head(features), Targets.exact(ages), years, settings).mean())
         optimiser.step()
     got = decode(spec.to_probabilities(head(features)), years)

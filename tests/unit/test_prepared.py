@@ -300,7 +300,6 @@ def test_the_settings_tell_the_sizes(tmp_path: Path, source: Path) -> None:
 def test_real_chips_come_back(tmp_path: Path, shared_dir: Path) -> None:
     root = tmp_path / "utkface"
     root.mkdir()
-    # To list all of the set takes longer than all the rest.
     for chip in sorted((shared_dir / "data" / "utkface").iterdir())[::400]:
         shutil.copy(chip, root)
     settings = PrepareSettings(sample=20, views=VIEWS)

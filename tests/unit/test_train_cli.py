@@ -261,8 +261,7 @@ def _losses(folder: Path) -> Any:
         return [float(row["loss"]) for row in csv.DictReader(file)]
 
 
-# The system ends it as by SIGKILL, at any moment of the processor time after a new checkpoint: a
-# machine that is busy or fast does not let it get to its end before.
+# Ended as by SIGKILL after so much processor time since a new checkpoint, on any machine.
 KILLED = """
 import signal, sys
 from agebench.cli import main
@@ -272,7 +271,6 @@ def written(checkpoint, path):
     write(checkpoint, path)
     if path.name == "last.safetensors":
         Checkpoint.write = write
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_PROF, float(sys.argv[1]))
 Checkpoint.write = written
 main(sys.argv[2:])
@@ -309,14 +307,13 @@ def test_killed_five_times_and_resumed_is_as_unbroken(
     assert first["figures"] == second["figures"]
 
 
-# torchrun, whose processes are forked off itself: they need not import PyTorch anew.
+# torchrun, whose processes are forked: they need not import PyTorch anew.
 TORCHRUN = """
 import runpy, sys
 from torch.distributed import run
 launch = run.elastic_launch
 def begin(*words):
-    assert words[:2] == ("-u", "-m")
-    sys.argv = list(words[2:])
+    sys.argv = list(words[2:])  # after -u and -m
     try:
         runpy.run_module(words[2], run_name="__main__", alter_sys=True)
     except SystemExit as ended:

@@ -7,7 +7,6 @@ import errno
 import itertools
 import math
 import os
-import shutil
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,7 @@ from agebench.train.face_cache import TrainingFaces  # noqa: E402
 from agebench.train.logs import Silent, StepReport  # noqa: E402
 from agebench.train.loop import BEST_FILE, LAST_FILE, Trainer  # noqa: E402
 from agebench.train.networks import MultiCropResNet  # noqa: E402
-from agebench.train.optimiser import (  # noqa: E402  # noqa: E402
+from agebench.train.optimiser import (  # noqa: E402
     OptimiserState,
     crop_scale,
     make_optimiser,
@@ -255,31 +254,18 @@ def test_a_rate_far_too_high_ends_in_one_sentence(
         read_checkpoint(tmp_path / "run" / LAST_FILE)
 
 
-TWO_EPOCHS = ("epochs=2", "batch=12")
-
-
-@pytest.fixture(scope="module")
-def broken(
-    age_list: Path, faces: dict[str, TrainingFaces], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """The folder of a run that was broken off in its second epoch."""
-    folder = tmp_path_factory.mktemp("broken")
-    with pytest.raises(KeyboardInterrupt):
-        _trainer(_settings(age_list, *TWO_EPOCHS), faces, folder, watcher=_Brake(3)).run()
-    return folder
-
-
 @pytest.mark.parametrize("call", ["fsync", "fdopen", "open"])
 def test_a_full_disk_ends_the_run_and_leaves_the_last_checkpoint(
     age_list: Path,
     faces: dict[str, TrainingFaces],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    broken: Path,
     call: str,
 ) -> None:
-    folder = shutil.copytree(broken, tmp_path / "run")
-    settings = _settings(age_list, *TWO_EPOCHS)
+    folder = tmp_path / "run"
+    settings = _settings(age_list, "epochs=2", "batch=12")
+    with pytest.raises(KeyboardInterrupt):
+        _trainer(settings, faces, folder, watcher=_Brake(2)).run()
     before = (folder / LAST_FILE).read_bytes()
     saved = read_checkpoint(folder / LAST_FILE)
     trainer = _trainer(settings, faces, folder, resume=saved)
@@ -364,21 +350,15 @@ def test_a_batch_larger_than_the_training_set_goes_round(
     assert (trainer.steps_per_pass, trainer.run().step) == (1, 2)
 
 
-@pytest.fixture(scope="module")
-def ranges(age_list: Path) -> dict[str, TrainingFaces]:
-    settings = _settings(age_list, f"data.root={(age_list / 'ranges.csv').as_posix()}")
-    pictures = TrainingPictures.of(settings, lambda *_step: None)
-    return {part: pictures.gather(part) for part in ("train", "val")}
-
-
 @pytest.mark.parametrize("loss", ["ce", "dldl", "mean-variance", "coral", "regression"])
-def test_age_ranges_and_exact_ages_train_together(
-    age_list: Path, ranges: dict[str, TrainingFaces], loss: str
-) -> None:
-    settings = _settings(age_list, *CALM, f"loss.name={loss}", "epochs=4")
-    ranged = ranges["train"].lows < ranges["train"].highs
+def test_age_ranges_and_exact_ages_train_together(age_list: Path, loss: str) -> None:
+    root = (age_list / "ranges.csv").as_posix()
+    settings = _settings(age_list, *CALM, f"data.root={root}", f"loss.name={loss}", "epochs=4")
+    pictures = TrainingPictures.of(settings, lambda *_step: None)
+    faces = {part: pictures.gather(part) for part in ("train", "val")}
+    ranged = faces["train"].lows < faces["train"].highs
     assert 0 < ranged.sum() < len(ranged)
-    trainer = _trainer(settings, ranges, None)
+    trainer = _trainer(settings, faces, None)
     losses: list[float] = []
 
     class Look(Silent):
@@ -435,7 +415,6 @@ def _damaged(saved: Checkpoint, **state: Any) -> Checkpoint:
 
 @pytest.fixture(scope="module")
 def ended(age_list: Path, faces: dict[str, TrainingFaces]) -> Checkpoint:
-    """What a run of one epoch leaves."""
     trainer = _trainer(_settings(age_list, "epochs=1"), faces, None)
     trainer.run()
     return trainer.checkpoint()
@@ -492,6 +471,31 @@ def test_what_does_not_decay(age_list: Path) -> None:
         norm = value.ndim == 1
         assert (id(value) in of_others) == norm, name
     assert len(decaying["params"]) + len(others["params"]) == len(list(model.parameters()))
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd"])
+def test_steps_are_those_of_the_formulas(kind: Any) -> None:
+    """Loshchilov & Hutter 2017 (AdamW), Sutskever et al. 2013 (Nesterov's momentum)."""
+    layer, rng = torch.nn.Linear(3, 2).double(), np.random.default_rng(0)
+    settings = OptimSettings(optimiser=kind, learning_rate=0.1, weight_decay=0.5)
+    optimiser = make_optimiser(layer, settings)
+    for value, decay in ((layer.weight, 0.5), (layer.bias, 0.0)):
+        expected, first, second = value.detach().numpy().copy(), 0.0, 0.0
+        for step in range(1, 4):
+            gradient = rng.normal(size=expected.shape)
+            value.grad = torch.from_numpy(gradient)
+            optimiser.step()
+            value.grad = None
+            if kind == "sgd":
+                gradient = gradient + decay * expected
+                first = 0.9 * first + gradient
+                expected -= 0.1 * (gradient + 0.9 * first)
+            else:
+                first = 0.9 * first + 0.1 * gradient
+                second = 0.999 * second + 0.001 * gradient**2
+                mean, square = first / (1 - 0.9**step), second / (1 - 0.999**step)
+                expected -= 0.1 * (decay * expected + mean / (np.sqrt(square) + 1e-8))
+            np.testing.assert_allclose(value.detach().numpy(), expected, rtol=1e-9)
 
 
 def test_an_optimisers_state_lies_in_memory_as_the_weights_do(age_list: Path) -> None:

@@ -41,14 +41,8 @@ VERBS: dict[str, tuple[tuple[str, ...], Left]] = {
     "prepare": (("prepare", *FOLDERS, "--out", "{out}"), _prepared),
     "compare": (
         (
-            "compare",
-            "constant",
-            *FOLDERS,
-            "--latency-pictures",
-            "0",
-            "--no-report",
-            "--out",
-            "{out}",
+            *("compare", "constant", *FOLDERS, "--latency-pictures", "0"),
+            *("--no-report", "--out", "{out}"),
         ),
         _compared,
     ),
