@@ -24,12 +24,20 @@ from hypothesis import settings
 
 from agebench.datasets import utkface
 from agebench.datasets.base import SampleList
+from agebench.runtimes import onnx_runtime
 from agebench.runtimes.age_net_layout import MICRO, deploy_prototxt
+from agebench.runtimes.base import wanted_threads
 from agebench.types import Image
 
 # A busy machine is not a fault of the code: pytest's own limit ends what hangs.
 settings.register_profile("agebench", deadline=None)
 settings.load_profile("agebench")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
+    """One more than there are processors: often a test waits for a process or a browser."""
+    return (yield) + 1
 
 
 @pytest.hookimpl(wrapper=True)
@@ -75,11 +83,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mon
     monkeypatch.setenv("AGEBENCH_DETECTIONS", "")
 
 
-@pytest.fixture(scope="module")
-def one_thread() -> Generator[None]:
-    """Let ONNX Runtime take one thread: more would wait without sleeping."""
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> Generator[None]:
+    """Let ONNX Runtime take one thread where no number is wanted: more wait without sleeping.
+
+    As many as it takes by itself have the processes that tests start.
+    """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("agebench.runtimes.onnx_runtime.wanted_threads", lambda: 1)
+        patch.setattr(onnx_runtime, "wanted_threads", lambda: wanted_threads() or 1)
         yield
 
 

@@ -176,9 +176,11 @@ def test_processors_are_pinned_and_put_back() -> None:
     assert os.sched_getaffinity(0) == before
 
 
-def test_onnxruntime_gets_the_threads() -> None:
+def test_onnxruntime_gets_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    from agebench.runtimes import onnx_runtime
     from agebench.runtimes.onnx_runtime import _options, import_onnxruntime
 
+    monkeypatch.setattr(onnx_runtime, "wanted_threads", wanted_threads)  # not as for other tests
     with use_threads(3):
         assert _options(import_onnxruntime()).intra_op_num_threads == 3
     assert _options(import_onnxruntime()).intra_op_num_threads == 0

@@ -125,9 +125,9 @@ def test_units_of_boxes_and_points() -> None:
         assert expected.points_xy is not None
         np.testing.assert_allclose(found.points_xy, expected.points_xy)
         # The wrong unit gave a box of a fraction of a pixel, or one far outside, without a word.
-        with pytest.raises(ModelError, match=r'in fractions of it: write units = "shares" in'):
+        with pytest.raises(ModelError, match=r'in fractions of it: write units = "fractions" in'):
             HEADS[kind]([fractional], HEAD)
-        with pytest.raises(ModelError, match=r'in pixels: leave units = "shares" out'):
+        with pytest.raises(ModelError, match=r'in pixels: leave units = "fractions" out'):
             HEADS[kind]([in_pixels], replace(HEAD, fractional=True))
 
 

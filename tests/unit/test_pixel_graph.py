@@ -41,7 +41,7 @@ _FOLDER: list[Path] = []
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _folder(one_thread: None, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _folder(tmp_path_factory: pytest.TempPathFactory) -> None:
     _FOLDER[:] = [tmp_path_factory.mktemp("mirrored")]
 
 

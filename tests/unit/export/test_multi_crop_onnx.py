@@ -28,7 +28,7 @@ from agebench.train.model_settings import (  # noqa: E402
 from agebench.train.networks import MultiCropResNet  # noqa: E402
 from agebench.types import Crops  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures("one_thread", "short_proof")
+pytestmark = pytest.mark.usefixtures("short_proof")
 
 SMALL = BackboneSettings(depth=10, width=8)
 RICH = BackboneSettings(depth=14, width=8, stem="deep", squeeze_excitation=True, blur_pool=True)

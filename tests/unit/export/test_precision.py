@@ -24,7 +24,7 @@ from agebench.export.writing import export
 from agebench.runtimes.age_file import generated
 from agebench.runtimes.onnx_reading import with_full_weights
 
-pytestmark = pytest.mark.usefixtures("one_thread", "short_proof")
+pytestmark = pytest.mark.usefixtures("short_proof")
 
 
 @pytest.fixture(scope="module")
