@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agebench.datasets import names
 from agebench.datasets.names import (
     AgeLabel,
     FgnetName,
@@ -142,9 +143,11 @@ def test_no_near_miss_breaks_the_age_labels(text: str) -> None:
 def test_every_wellformed_utkface_name_comes_back(
     age: int, gender: int, race: int, digits: int, tail: str
 ) -> None:
-    result = parse_utkface(f"{age}_{gender}_{race}_{'2' * digits}{tail}")
+    name = f"{age}_{gender}_{race}_{'2' * digits}{tail}"
+    result = parse_utkface(name)
     words = (("male", "female")[gender], ("White", "Black", "Asian", "Indian", "Other")[race])
     assert result == UtkName(age, *words, chip="chip" in tail)
+    assert result == names._parse_unusual_utk(name)
 
 
 @pytest.mark.parametrize(
