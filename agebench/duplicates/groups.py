@@ -118,15 +118,12 @@ def fingerprints(
 
 
 def _fingerprint(item: tuple[int, Sample], cache: FingerprintCache, keep: int) -> Fingerprint:
-    from agebench.vision.similarity import thumbnail
-
     index, sample = item
     state, small = file_state(sample.path), None
     entry = cache.get(sample.path, state)
     if entry is None:
-        entry, image = _read_entry(sample)
+        entry, small = _read_entry(sample, small_too=index < keep)
         cache.put(sample.path, state, entry)
-        small = thumbnail(image) if image is not None and index < keep else None
     return Fingerprint(
         name=sample.name,
         sha256=entry.sha256,
@@ -139,9 +136,10 @@ def _fingerprint(item: tuple[int, Sample], cache: FingerprintCache, keep: int) -
     )
 
 
-def _read_entry(sample: Sample) -> tuple[CachedFingerprint, Image | None]:
+def _read_entry(sample: Sample, *, small_too: bool) -> tuple[CachedFingerprint, Image | None]:
+    """Read a picture; return what is remembered of it, and its thumbnail if it is wanted."""
     from agebench.vision.images import decode_image, read_file
-    from agebench.vision.similarity import picture_hashes
+    from agebench.vision.similarity import hashes_and_thumbnail, picture_hashes
 
     sha256 = ""
     try:
@@ -152,7 +150,8 @@ def _read_entry(sample: Sample) -> tuple[CachedFingerprint, Image | None]:
         reason = str(error).removeprefix(f"{sample.path}: ").removeprefix(f"{sample.name}: ")
         return CachedFingerprint(sha256, None, None, reason, 0, 0), None
     height, width = image.shape[:2]
-    return CachedFingerprint(sha256, *picture_hashes(image), "", width, height), image
+    hashes, small = hashes_and_thumbnail(image) if small_too else (picture_hashes(image), None)
+    return CachedFingerprint(sha256, *hashes, "", width, height), small
 
 
 def find_duplicates(

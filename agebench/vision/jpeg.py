@@ -11,8 +11,12 @@ _BASELINE = (0xC0, 0xC1)
 _FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
 _WITHOUT_LENGTH = frozenset({0x01, *range(0xD0, 0xD8)})
 _DRI, _RST0 = 0xDD, 0xD0
-_MARKER = re.compile(rb"\xff+([^\x00\xff])")
-"""A marker; 0xFF before a zero is a data byte of a scan."""
+_MARKER = re.compile(rb"\xff([^\x00\xff])")
+"""A marker; 0xFF before a zero is a data byte of a scan.
+
+More of 0xFF may precede it, which are not matched: what begins with a repetition is searched for
+sixteen times as long.
+"""
 
 PADDING = bytes(16)
 """More than the decoder reads ahead, but less than a row of a picture."""
@@ -57,7 +61,7 @@ def _end_of_data(data: bytes, at: int, *, restarts: bool) -> int:
     """Return the end of a scan's data from `at`: a marker that is not the next restart."""
     for number, found in enumerate(_MARKER.finditer(data, at)):
         if not restarts or found[1][0] != _RST0 + number % 8:
-            return found.start()
+            return at + len(data[at : found.start()].rstrip(b"\xff"))
     return len(data)
 
 

@@ -85,8 +85,8 @@ def without_frame(image_bgr: Image) -> Image:
 
 
 def _is_plain(line_bgr: Image) -> bool:
-    gray = cv2.cvtColor(line_bgr, cv2.COLOR_BGR2GRAY)
-    return int(gray.max()) - int(gray.min()) <= UNIFORM_LINE
+    darkest, brightest, _, _ = cv2.minMaxLoc(cv2.cvtColor(line_bgr, cv2.COLOR_BGR2GRAY))
+    return brightest - darkest <= UNIFORM_LINE
 
 
 def picture_hashes(image_bgr: Image) -> tuple[int, int]:
@@ -100,7 +100,10 @@ def picture_hashes(image_bgr: Image) -> tuple[int, int]:
     Args:
         image_bgr: uint8 (height, width, 3), B, G, R.
     """
-    unframed = without_frame(image_bgr)
+    return _hashes(without_frame(image_bgr))
+
+
+def _hashes(unframed: Image) -> tuple[int, int]:
     turned = cv2.flip(unframed, 1)
     upright, mirrored = (cv2.img_hash.PHash.create().compute(one) for one in (unframed, turned))
     return _as_number(upright), _as_number(mirrored)
@@ -112,7 +115,17 @@ def _as_number(digest: object) -> int:
 
 def thumbnail(image_bgr: Image) -> Thumbnail:
     """Return a picture as uint8 (64, 64) gray levels, ignoring its aspect ratio."""
-    gray = cv2.cvtColor(without_frame(image_bgr), cv2.COLOR_BGR2GRAY)
+    return _small(without_frame(image_bgr))
+
+
+def hashes_and_thumbnail(image_bgr: Image) -> tuple[tuple[int, int], Thumbnail]:
+    """Return what `picture_hashes` and `thumbnail` do, and look for a frame only once."""
+    unframed = without_frame(image_bgr)
+    return _hashes(unframed), _small(unframed)
+
+
+def _small(unframed: Image) -> Thumbnail:
+    gray = cv2.cvtColor(unframed, cv2.COLOR_BGR2GRAY)
     small = cv2.resize(gray, (THUMBNAIL_PX, THUMBNAIL_PX), interpolation=cv2.INTER_AREA)
     return np.asarray(small, np.uint8)
 
