@@ -22,6 +22,7 @@ from agebench.errors import ImageError
 from agebench.types import Image
 from agebench.vision import images
 from agebench.vision.images import decode_image, read_file, read_image
+from agebench.vision.jpeg import ending_with_its_data
 from agebench.vision.opencv import cv2
 
 JPEG_TOLERANCE = 6
@@ -434,3 +435,14 @@ def test_jpegs_of_all_forms_keep_their_pixels(form: dict[str, Any]) -> None:
         picture.save(stream, "JPEG", **form)
         data = stream.getvalue()
         assert np.array_equal(decode_image(data, "a.jpg"), _by_opencv(data))
+
+
+@pytest.mark.parametrize("restarts", [0, 2])
+def test_fill_bytes_before_a_marker_are_no_data(restarts: int) -> None:
+    """Any number of 0xFF may stand before a marker (ITU-T T.81, B.1.1.2)."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), np.uint8)
+    data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_RST_INTERVAL, restarts])[1].tobytes()
+    filled = re.sub(rb"(?=\xff[\xd0-\xd7\xd9])", b"\xff\xff", data)
+    assert len(filled) >= len(data) + 2 * (1 + 5 * (restarts > 0))
+    assert ending_with_its_data(filled) == filled[: filled.rindex(b"\xff\xff\xff")] + bytes(16)
+    np.testing.assert_array_equal(decode_image(filled, "a"), decode_image(data, "a"))
