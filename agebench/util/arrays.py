@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from threadpoolctl import threadpool_limits
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 from agebench.types import MAX_AGE_YEARS, Floats
 
@@ -25,6 +26,21 @@ def one_blas_thread() -> Iterator[None]:
     """
     with threadpool_limits(limits=1, user_api="blas"):
         yield
+
+
+@contextmanager
+def one_numpy_thread() -> Iterator[None]:
+    """Do as `one_blas_thread`, of numpy's library alone: for what is done for each picture.
+
+    To look for the libraries that were loaded since takes 20 times as long as to limit one.
+    """
+    with _libraries().limit(limits=1, user_api="blas"):
+        yield
+
+
+@cache
+def _libraries() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _numbers(name: str, values: npt.ArrayLike) -> npt.NDArray[Any]:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from agebench.types import Image
-from agebench.util.arrays import one_blas_thread
+from agebench.util.arrays import one_numpy_thread
 
 LOOK_BITS = 192
 LOOK_BYTES = LOOK_BITS // 8
@@ -118,7 +118,7 @@ def moved_looks(thumbnail: Image, moves: Sequence[Move]) -> tuple[Looks, Looks]:
 
 def _signs(detail: npt.NDArray[np.int8]) -> Looks:
     rows = detail.reshape(len(detail), -1).astype(np.float32)
-    with one_blas_thread():  # integers below 2**24: exact, in any order of summation
+    with one_numpy_thread():  # integers below 2**24: exact, in any order of summation
         octets = np.packbits(rows @ _planes() > 0, axis=1)
     return np.ascontiguousarray(octets).view(np.uint64)
 

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 from scipy.stats import permutation_test, ttest_rel
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from agebench.metrics import paired_tests
 from agebench.metrics.intervals import mean_interval
@@ -20,7 +20,7 @@ from agebench.metrics.paired_tests import (
     sign_flip_p_values,
 )
 from agebench.types import Floats
-from agebench.util.arrays import one_blas_thread
+from agebench.util.arrays import one_blas_thread, one_numpy_thread
 
 
 def _errors(n: int, columns: int = 2, seed: int = 0) -> Floats:
@@ -212,6 +212,20 @@ def test_matrix_products_keep_to_one_thread() -> None:
     with one_blas_thread():
         seen = {item["num_threads"] for item in threadpool_info() if item["user_api"] == "blas"}
     assert seen == {1}
+
+
+def _blas_threads() -> dict[str, int]:
+    found = (item for item in threadpool_info() if item["user_api"] == "blas")
+    return {item["filepath"]: item["num_threads"] for item in found}
+
+
+def test_products_for_each_picture_keep_to_one_thread() -> None:
+    with threadpool_limits(2, user_api="blas"):
+        before = _blas_threads()
+        with one_numpy_thread():
+            assert 1 in _blas_threads().values()
+        assert _blas_threads() == before
+    assert set(before.values()) == {2}
 
 
 def test_holm_by_hand_and_in_any_order() -> None:
