@@ -34,7 +34,7 @@ settings.register_profile("agebench", deadline=None)
 settings.load_profile("agebench")
 
 
-@pytest.hookimpl(wrapper=True)
+@pytest.hookimpl(wrapper=True, optionalhook=True)  # of pytest-xdist
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """One more than there are processors: often a test waits for a process or a browser."""
     return (yield) + 1
