@@ -16,9 +16,6 @@ from agebench.vision.images import read_image
 from agebench.vision.opencv import cv2
 
 SAMPLE = load_dataset("sample")
-THIRD = 3
-"""Two ways to compute ages are compared on each third face; figures are of all."""
-
 TRUE = np.array([item.age_years for item in SAMPLE.samples], float)
 
 
@@ -32,10 +29,9 @@ def _faces() -> list[tuple[Image, FaceFrame]]:
     ]
 
 
-def _years(reference: str, step: int = 1) -> Floats:
+def _years(reference: str) -> Floats:
     estimator = load_estimator(reference)
-    faces = _faces()[::step]
-    cut = [cut_crops(picture, [frame], estimator.spec.crop) for picture, frame in faces]
+    cut = [cut_crops(picture, [frame], estimator.spec.crop) for picture, frame in _faces()]
     # At once: half the time of one by one, which test_contracts.py compares.
     return np.array([answer.years for answer in estimator.predict(Crops.join(cut))])
 
@@ -59,7 +55,7 @@ def test_the_baseline_is_the_usual_call_of_opencv(by_caffe: Floats) -> None:
     stem = bundled_dir() / "caffe-age-net-utkface"
     net = cv2.dnn.readNetFromCaffe(f"{stem}.prototxt", f"{stem}.caffemodel")
     years = []
-    for picture, _ in _faces()[::THIRD]:
+    for picture, _ in _faces():
         # The whole chip, enlarged: what the view "chip" of an aligned chip is.
         chip = cv2.resize(picture, (227, 227), interpolation=cv2.INTER_LINEAR)
         mean = (78.4263377603, 87.7689143744, 114.895847746)
@@ -67,17 +63,17 @@ def test_the_baseline_is_the_usual_call_of_opencv(by_caffe: Floats) -> None:
         years.append(np.searchsorted(np.cumsum(net.forward().reshape(-1)), 0.5))
     # The frame of an aligned chip is the chip to a fraction of a pixel only, and a median moves by
     # whole years: by one in a third of the pictures.
-    assert np.abs(np.array(years) - by_caffe[::THIRD]).mean() < 0.5
+    assert np.abs(np.array(years) - by_caffe).mean() < 0.5
 
 
 def test_the_baseline_is_the_same_under_onnxruntime(by_caffe: Floats) -> None:
-    converted = _years("caffe-age-net-utkface@onnxruntime", THIRD)
-    np.testing.assert_allclose(converted, by_caffe[::THIRD], atol=0.01)
+    converted = _years("caffe-age-net-utkface@onnxruntime")
+    np.testing.assert_allclose(converted, by_caffe, atol=0.01)
 
 
 def test_known_errors_on_the_sample(by_caffe: Floats) -> None:
     ours = _years("multicrop-resnet")
-    np.testing.assert_allclose(ours[::THIRD], _years("multicrop-resnet@cv2dnn", THIRD), atol=0.01)
+    np.testing.assert_allclose(ours, _years("multicrop-resnet@cv2dnn"), atol=0.01)
     assert np.abs(ours - TRUE).mean() == pytest.approx(OURS_MAE, abs=0.05)
     small = _years("multicrop-resnet-small")
     assert np.abs(small - IN_FLOAT32).mean() < 1.5  # without the mirror image, and rounded
@@ -93,9 +89,7 @@ def test_the_open_network_learnt_from_other_pictures() -> None:
     assert spec.licence == "Apache-2.0"
     assert list(spec.crop.views) == ["face"]
     ours = _years("multicrop-resnet-open")
-    np.testing.assert_allclose(
-        ours[::THIRD], _years("multicrop-resnet-open@cv2dnn", THIRD), atol=0.01
-    )
+    np.testing.assert_allclose(ours, _years("multicrop-resnet-open@cv2dnn"), atol=0.01)
     assert np.abs(ours - TRUE).mean() == pytest.approx(OPEN_MAE, abs=0.05)
 
 
