@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -308,26 +309,6 @@ def test_killed_five_times_and_resumed_is_as_unbroken(
     assert first["figures"] == second["figures"]
 
 
-# torchrun, whose processes are forked: they need not import PyTorch anew.
-TORCHRUN = """
-import runpy, sys
-from torch.distributed import run
-launch = run.elastic_launch
-def begin(*words):
-    sys.argv = list(words[2:])  # after -u and -m
-    try:
-        runpy.run_module(words[2], run_name="__main__", alter_sys=True)
-    except SystemExit as ended:
-        if ended.code:
-            raise
-def forking(config, entrypoint):
-    config.start_method = "fork"
-    return launch(config, begin)
-run.elastic_launch = forking
-run.main(sys.argv[1:])
-"""
-
-
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="torchrun is tried on POSIX")
 @pytest.mark.usefixtures("undrawn")
@@ -336,8 +317,11 @@ def test_torchrun_with_two_processes_gives_the_loss_curve_of_one(
 ) -> None:
     epochs = ("--set", "epochs=3", "--set", "optim.learning_rate=1e-3")
     assert run(*epochs, "--out", str(tmp_path / "one"))[0] == 0
-    torchrun = ("-c", TORCHRUN, "--standalone", "--nproc-per-node", "2")
-    two = run_python(*torchrun, *_command(age_list, tmp_path / "two", *epochs))
+    torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    command = _command(age_list, tmp_path / "two", *epochs)
+    two = subprocess.run(  # noqa: S603 - our own command
+        [sys.executable, *torchrun, *command], capture_output=True, text=True, check=False
+    )
     assert two.returncode == 0, two.stderr
     assert {entry.name for entry in (tmp_path / "two").iterdir()} == FILES
     assert two.stdout.count("Ended after 9 steps") == 1  # one process reports
